@@ -1,0 +1,58 @@
+"""A message: its limits, its identity and what makes two of them the same."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
+
+MAX_TEXT_CHARACTERS = 5_000
+"""Unicode code points, not bytes or grapheme clusters."""
+
+
+class MessageStatus(StrEnum):
+    """What the counterpart of the author has done with a message so far."""
+
+    SENT = "SENT"
+    DELIVERED = "DELIVERED"
+    READ = "READ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A committed message, as history holds it."""
+
+    id: MessageId
+    conversation_id: ConversationId
+    seq: int
+    """Position in its conversation: 1, 2, 3, ... the only order."""
+    sender_id: UserId
+    client_message_id: ClientMessageId
+    text: str
+    created_at: datetime
+    """Commit time by the database's clock, for display only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A message that passed authorization and waits for its commit."""
+
+    id: MessageId
+    conversation_id: ConversationId
+    sender_id: UserId
+    client_message_id: ClientMessageId
+    body_hash: bytes
+    text: str
+
+    @property
+    def key(self) -> tuple[UserId, ClientMessageId]:
+        """The idempotency key: what makes a resend the same send."""
+        return self.sender_id, self.client_message_id
+
+
+def body_hash(conversation_id: ConversationId, text: str) -> bytes:
+    """Digest (16 bytes) of everything that a resend must repeat: conversation and text."""
+    return hashlib.blake2b(conversation_id.bytes + text.encode(), digest_size=16).digest()

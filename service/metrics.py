@@ -1,0 +1,24 @@
+"""Prometheus metrics of the pipeline and the bridge; labels are closed lists, never user data."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+COMMANDS = Counter(
+    "messaging_commands", "Commands answered, by command and outcome", ["command", "outcome"]
+)
+BATCH_SIZE = Histogram(
+    "messaging_batch_messages",
+    "Messages in one commit",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000),
+)
+COMMIT_SECONDS = Histogram(
+    "messaging_commit_seconds",
+    "Duration of one commit, retries included",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+)
+LANES = Gauge("messaging_lanes", "Senders whose commands wait for an authorization")
+BROKER_CONNECTED = Gauge("messaging_broker_connected", "1 while subscribed at the broker")
+BROKER_RECONNECTS = Counter("messaging_broker_reconnects", "Links to the broker that were lost")
+UNACKNOWLEDGED = Gauge("messaging_unacknowledged_commands", "Commands received and not yet acknowledged")
+PLATFORM_EVENTS = Counter("messaging_platform_events", "Platform events, by outcome", ["outcome"])

@@ -1,0 +1,102 @@
+"""The connection pool, and the one place where psycopg's errors are translated."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from service.domain.errors import ErrorCode, Rejected
+
+_log = structlog.get_logger(__name__)
+
+STORAGE_RETRY_AFTER_MS = 1_000
+"""What a client is told to wait when the database does not answer."""
+
+
+class StorageFault(Exception):
+    """The database refused a statement: a defect, not an outage.
+
+    Names the operation, SQLSTATE and constraint. PostgreSQL's own words are
+    left out, and so is the cause: they quote the row, and rows hold messages.
+    """
+
+    def __init__(self, operation: str, sqlstate: str | None, constraint: str | None) -> None:
+        super().__init__(f"{operation}: SQLSTATE {sqlstate}, constraint {constraint}")
+        self.sqlstate = sqlstate
+
+
+@contextmanager
+def translated_errors(operation: str) -> Iterator[None]:
+    """Turns "the database cannot do this now" into `Rejected(STORAGE_UNAVAILABLE)`.
+
+    Lost and refused connections, exhausted pools, shutdowns, full disks and
+    cancelled statements count; any other refusal becomes a `StorageFault`.
+    """
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests) as error:
+        state = getattr(error, "sqlstate", None)
+        _log.warning("storage_unavailable", operation=operation, error=type(error).__name__, sqlstate=state)
+        raise Rejected(
+            ErrorCode.STORAGE_UNAVAILABLE,
+            "the message store does not answer; try again",
+            retry_after_ms=STORAGE_RETRY_AFTER_MS,
+        ) from error
+    except psycopg.Error as error:
+        raise StorageFault(operation, error.sqlstate, error.diag.constraint_name) from None
+
+
+class Database:
+    """A pool of autocommit connections.
+
+    Every connection asks for `synchronous_commit=on`, whatever the server's
+    default is: an acknowledged commit is on disk.
+    """
+
+    def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0) -> None:
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+            url,
+            min_size=min(2, size),
+            max_size=size,
+            timeout=acquire_timeout,
+            open=False,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 0,
+                "options": "-c synchronous_commit=on -c timezone=UTC",
+                "application_name": "messaging",
+                "connect_timeout": 5,
+                "tcp_user_timeout": 10_000,
+            },
+            check=None,
+            reconnect_timeout=60.0,
+        )
+
+    async def open(self) -> None:
+        """Starts the pool; connections are made in the background."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Closes every connection; those in use when they come back."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lends a connection in autocommit mode.
+
+        Raises `psycopg_pool.PoolTimeout` when none is free in time, inside
+        `translated_errors` a `Rejected(STORAGE_UNAVAILABLE)`.
+        """
+        async with self._pool.connection() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """One round trip; raises `Rejected(STORAGE_UNAVAILABLE)` when there is no answer."""
+        with translated_errors("ping"):
+            async with self.connection() as connection:
+                await connection.execute("SELECT 1")

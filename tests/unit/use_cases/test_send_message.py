@@ -1,0 +1,297 @@
+"""The pipeline's rules, on in-memory ports: order, batches, answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.domain.conversation import direct_conversation
+from service.domain.errors import ErrorCode, Rejected, Rejection
+from service.domain.ids import ClientMessageId, ConversationId, UserId
+from service.domain.message import Draft
+from service.use_cases.authorize_sender import AuthorizeSender
+from service.use_cases.ports import Committed
+from service.use_cases.send_message import SendCommand, SendMessage, Sent
+from tests.fakes import MemoryConversations, MemoryMessages
+
+ALICE, BOB, CAROL, DAVE = (UserId(name) for name in ("alice", "bob", "carol", "dave"))
+
+
+class Directory:
+    """`ConnectionDirectory` whose answers come when the test lets them."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[frozenset[UserId], bool] = {}
+        self.remembered: dict[frozenset[UserId], bool] = {}
+        self.gates: dict[UserId, asyncio.Event] = {}
+        self.failure: Exception | None = None
+
+    def known(self, user: UserId, other: UserId) -> bool | None:
+        return self.remembered.get(frozenset((user, other)))
+
+    async def are_connected(self, user: UserId, other: UserId) -> bool:
+        gate = self.gates.get(user)
+        if gate is not None:
+            await gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        pair = frozenset((user, other))
+        self.remembered[pair] = self.verdicts.get(pair, False)
+        return self.remembered[pair]
+
+    async def forget(self, user: UserId, other: UserId) -> None:
+        self.remembered.pop(frozenset((user, other)), None)
+
+    def forget_everything(self) -> None:
+        self.remembered.clear()
+
+
+class Bench:
+    """A pipeline with its ports and everything that it delivered."""
+
+    def __init__(self, batch_limit: int = 512) -> None:
+        self.conversations = MemoryConversations()
+        self.messages = MemoryMessages(self.conversations)
+        self.directory = Directory()
+        for pair in ((ALICE, BOB), (BOB, CAROL), (CAROL, DAVE)):
+            self.directory.verdicts[frozenset(pair)] = True
+        self.results: list[tuple[str, Sent | Rejection]] = []
+        self.pipeline: SendMessage[str] = SendMessage(
+            AuthorizeSender(self.conversations, self.directory, lambda: 0),
+            self.conversations,
+            self.messages,
+            self._deliver,
+            now_ns=lambda: 0,
+            batch_limit=batch_limit,
+        )
+        self._changed = asyncio.Event()
+
+    def _deliver(self, results: Sequence[tuple[str, Sent | Rejection]]) -> None:
+        self.results += results
+        self._changed.set()
+
+    def send(
+        self,
+        ticket: str,
+        sender: UserId = ALICE,
+        target: ConversationId | str = BOB,
+        key: ClientMessageId | None = None,
+        text: str | None = None,
+    ) -> None:
+        command = SendCommand(
+            sender_id=sender,
+            target=target,
+            client_message_id=key or ClientMessageId(uuid4()),
+            text=text or ticket,
+        )
+        self.pipeline.submit(command, ticket)
+
+    async def until(self, count: int) -> dict[str, Sent | Rejection]:
+        while len(self.results) < count:
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), 5)
+        return dict(self.results)
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    task = asyncio.create_task(made.pipeline.run())
+    yield made
+    task.cancel()
+
+
+def code(result: Sent | Rejection) -> ErrorCode:
+    assert isinstance(result, Rejection)
+    return result.code
+
+
+def seq(result: Sent | Rejection) -> int:
+    assert isinstance(result, Sent)
+    return result.message.seq
+
+
+async def test_the_first_message_opens_the_conversation(bench: Bench) -> None:
+    bench.send("one")
+    results = await bench.until(1)
+    sent = results["one"]
+    assert isinstance(sent, Sent)
+    assert (sent.message.seq, sent.recipient_id, sent.message.text) == (1, BOB, "one")
+    assert sent.message.conversation_id == direct_conversation(ALICE, BOB).id
+
+
+async def test_what_arrives_during_a_commit_is_the_next_batch(bench: Bench) -> None:
+    bench.send("warm")
+    await bench.until(1)
+    for number in range(50):
+        bench.send(str(number))
+    await bench.until(51)
+    assert bench.messages.batches == [1, 50]
+
+
+async def test_a_batch_is_limited() -> None:
+    bench = Bench(batch_limit=20)
+    task = asyncio.create_task(bench.pipeline.run())
+    bench.send("warm")
+    await bench.until(1)
+    for number in range(50):
+        bench.send(str(number))
+    results = await bench.until(51)
+    task.cancel()
+    assert bench.messages.batches == [1, 20, 20, 10]
+    assert [seq(results[str(number)]) for number in range(50)] == list(range(2, 52))
+
+
+async def test_a_slow_sender_keeps_its_order_and_holds_up_nobody_else(bench: Bench) -> None:
+    gate = bench.directory.gates[ALICE] = asyncio.Event()
+    for number in range(5):
+        bench.send(f"alice {number}")
+    bench.send("carol", sender=CAROL, target=DAVE)
+    results = await bench.until(1)
+    assert seq(results["carol"]) == 1
+    gate.set()
+    results = await bench.until(6)
+    assert [seq(results[f"alice {number}"]) for number in range(5)] == [1, 2, 3, 4, 5]
+
+
+async def test_a_known_pair_waits_behind_the_same_senders_unknown_pair(bench: Bench) -> None:
+    bench.send("warm")
+    await bench.until(1)
+    gate = bench.directory.gates[ALICE] = asyncio.Event()
+    bench.send("to carol", target=CAROL)
+    bench.send("to bob")
+    bench.send("from bob", sender=BOB, target=ALICE)
+    results = await bench.until(2)
+    assert set(results) == {"warm", "from bob"}
+    gate.set()
+    results = await bench.until(4)
+    assert code(results["to carol"]) is ErrorCode.NOT_CONNECTED
+    assert [ticket for ticket, _ in bench.results][-2:] == ["to carol", "to bob"]
+
+
+@pytest.mark.parametrize("target", [ALICE, "al/ice", ""])
+async def test_a_recipient_must_be_another_user(bench: Bench, target: str) -> None:
+    bench.send("x", target=target)
+    assert code((await bench.until(1))["x"]) is ErrorCode.INVALID_PAYLOAD
+
+
+async def test_strangers_and_missing_conversations_look_the_same(bench: Bench) -> None:
+    bench.send("open")
+    await bench.until(1)
+    bench.send("stranger", sender=CAROL, target=direct_conversation(ALICE, BOB).id)
+    bench.send("missing", sender=CAROL, target=ConversationId(uuid4()))
+    results = await bench.until(3)
+    assert results["stranger"] == results["missing"]
+    assert code(results["missing"]) is ErrorCode.CONVERSATION_NOT_FOUND
+
+
+async def test_a_resend_gets_the_original_and_another_body_a_conflict(bench: Bench) -> None:
+    key = ClientMessageId(uuid4())
+    bench.send("first", key=key, text="a")
+    bench.send("same batch", key=key, text="a")
+    bench.send("same batch, other text", key=key, text="b")
+    await bench.until(3)
+    bench.send("later", key=key, text="a")
+    bench.send("later, other text", key=key, text="b")
+    results = await bench.until(5)
+    assert results["first"] == results["same batch"] == results["later"]
+    assert code(results["same batch, other text"]) is ErrorCode.IDEMPOTENCY_CONFLICT
+    assert code(results["later, other text"]) is ErrorCode.IDEMPOTENCY_CONFLICT
+
+
+async def test_a_revoked_connection_stops_the_next_message(bench: Bench) -> None:
+    bench.send("before")
+    await bench.until(1)
+    bench.directory.verdicts[frozenset((ALICE, BOB))] = False
+    await bench.directory.forget(ALICE, BOB)
+    bench.send("after", target=direct_conversation(ALICE, BOB).id)
+    assert code((await bench.until(2))["after"]) is ErrorCode.NOT_CONNECTED
+
+
+async def test_an_unanswered_authorization_is_a_retryable_error_for_each_message(bench: Bench) -> None:
+    bench.directory.failure = Rejected(ErrorCode.AUTHORIZATION_UNAVAILABLE, "down", retry_after_ms=7)
+    bench.send("one")
+    bench.send("two")
+    results = await bench.until(2)
+    for result in results.values():
+        assert isinstance(result, Rejection)
+        assert (result.code, result.retryable, result.retry_after_ms) == (
+            ErrorCode.AUTHORIZATION_UNAVAILABLE,
+            True,
+            7,
+        )
+
+
+async def test_a_defect_in_authorization_is_answered_and_the_lane_goes_on(bench: Bench) -> None:
+    bench.directory.failure = RuntimeError("defect")
+    bench.send("one")
+    assert code((await bench.until(1))["one"]) is ErrorCode.INTERNAL
+    bench.directory.failure = None
+    bench.send("two")
+    assert seq((await bench.until(2))["two"]) == 1
+
+
+class PoisonedMessages(MemoryMessages):
+    """Refuses, as a database would refuse a row, every batch with the word poison in it."""
+
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        if any("poison" in draft.text for draft in drafts):
+            raise RuntimeError("refused")
+        return await super().append(drafts)
+
+
+async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
+    bench = Bench()
+    bench.messages = PoisonedMessages(bench.conversations)
+    bench.pipeline._writer = bench.messages
+    task = asyncio.create_task(bench.pipeline.run())
+    bench.send("warm")
+    await bench.until(1)
+    for text in ("a", "poison", "b"):
+        bench.send(text)
+    results = await bench.until(4)
+    task.cancel()
+    assert code(results["poison"]) is ErrorCode.INTERNAL
+    assert [seq(results["a"]), seq(results["b"])] == [2, 3]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    script=st.lists(
+        st.tuples(st.sampled_from([ALICE, BOB, CAROL]), st.sampled_from([ALICE, BOB, CAROL, DAVE])),
+        max_size=40,
+    ),
+    forget_every=st.integers(min_value=1, max_value=10),
+)
+def test_every_command_has_one_answer_and_each_sender_keeps_its_order(
+    script: list[tuple[UserId, UserId]], forget_every: int
+) -> None:
+    asyncio.run(_run_script(script, forget_every))
+
+
+async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) -> None:
+    bench = Bench(batch_limit=7)
+    task = asyncio.create_task(bench.pipeline.run())
+    for number, (sender, target) in enumerate(script):
+        bench.send(str(number), sender=sender, target=target)
+        if number % forget_every == 0:
+            bench.directory.forget_everything()
+        if number % 5 == 0:
+            await asyncio.sleep(0)
+    results = await bench.until(len(script))
+    task.cancel()
+    assert len(bench.results) == len(script) == len(results)
+    last: dict[tuple[UserId, UserId], int] = {}
+    for number, (sender, target) in enumerate(script):
+        result = results[str(number)]
+        if isinstance(result, Sent):
+            assert result.message.seq > last.get((sender, target), 0)
+            last[sender, target] = result.message.seq
+
+
