@@ -35,9 +35,7 @@ class Inbound:
         self._send_message = send_message
         self._connections = connections
         self._tasks: set[asyncio.Task[None]] = set()
-        self._commands: dict[str, Callable[[UserId, Delivery], None]] = {
-            "sendMessage": self._on_send_message
-        }
+        self._commands: dict[str, Callable[[UserId, Delivery], None]] = {"sendMessage": self._on_send_message}
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Hands every delivery on; never waits."""
@@ -82,9 +80,7 @@ class Inbound:
         correlation = {"clientMessageId": str(payload.client_message_id)}
         if payload.request_id is not None:
             correlation["requestId"] = payload.request_id
-        request = Request(
-            delivery=delivery, user_id=user_id, command="sendMessage", correlation=correlation
-        )
+        request = Request(delivery=delivery, user_id=user_id, command="sendMessage", correlation=correlation)
         command = SendCommand(
             sender_id=user_id,
             target=target,

@@ -87,7 +87,9 @@ def _describe(error: ValidationError) -> str:
     words = []
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(str(part) for part in detail["loc"]) or "payload"
-        reason = "not JSON" if detail["type"] == "json_invalid" else _REASONS.get(detail["type"], detail["msg"])
+        reason = (
+            "not JSON" if detail["type"] == "json_invalid" else _REASONS.get(detail["type"], detail["msg"])
+        )
         words.append(f"{place}: {reason}")
     return "; ".join(words[:5])
 

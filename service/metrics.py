@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-COMMANDS = Counter(
-    "messaging_commands", "Commands answered, by command and outcome", ["command", "outcome"]
-)
+COMMANDS = Counter("messaging_commands", "Commands answered, by command and outcome", ["command", "outcome"])
 BATCH_SIZE = Histogram(
     "messaging_batch_messages",
     "Messages in one commit",

@@ -76,16 +76,12 @@ class PostgresMessageWriter:
         """See `MessageWriter.append`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         races = retry_if_exception_type((psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected))
         with translated_errors("append"):
-            async for attempt in AsyncRetrying(
-                retry=races, stop=stop_after_attempt(_ATTEMPTS), reraise=True
-            ):
+            async for attempt in AsyncRetrying(retry=races, stop=stop_after_attempt(_ATTEMPTS), reraise=True):
                 with attempt:
                     rows = await self._execute(drafts)
         return [rows.get(draft.key) for draft in drafts]
 
-    async def _execute(
-        self, drafts: Sequence[Draft]
-    ) -> dict[tuple[UserId, ClientMessageId], Committed]:
+    async def _execute(self, drafts: Sequence[Draft]) -> dict[tuple[UserId, ClientMessageId], Committed]:
         parameters = (
             [draft.id for draft in drafts],
             [draft.conversation_id for draft in drafts],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from psycopg import sql
 from psycopg.rows import tuple_row
+from psycopg.types.numeric import Int8
 
 from service.domain.conversation import Conversation, Kind
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
@@ -22,32 +22,21 @@ _MAX_ACTIVITY = UUID(int=2**128 - 1)
 # The participants' positions come in front of the messages, in the same
 # columns (delivered_seq as seq, user_id as sender_id) and with an id of NULL:
 # one statement and one snapshot, and no join for each message.
-_POSITIONS = """
+_HISTORY = """
 SELECT delivered_seq AS seq, NULL::uuid AS id, user_id AS sender_id, NULL::uuid AS client_message_id,
        NULL::text AS text, NULL::timestamptz AS created_at, read_seq
 FROM participant
 WHERE conversation_id = %(conversation_id)b
-"""
-
-_OLDER = f"""
-{_POSITIONS}
 UNION ALL
 (SELECT seq, id, sender_id, client_message_id, text, created_at, NULL
  FROM message
- WHERE conversation_id = %(conversation_id)b AND seq < %(after_seq)b
- ORDER BY seq DESC
+ WHERE conversation_id = %(conversation_id)b AND seq {beyond} %(after_seq)b
+ ORDER BY seq {order}
  LIMIT %(limit)b)
 """
 
-_NEWER = f"""
-{_POSITIONS}
-UNION ALL
-(SELECT seq, id, sender_id, client_message_id, text, created_at, NULL
- FROM message
- WHERE conversation_id = %(conversation_id)b AND seq > %(after_seq)b
- ORDER BY seq
- LIMIT %(limit)b)
-"""
+_OLDER = _HISTORY.format(beyond="<", order="DESC")
+_NEWER = _HISTORY.format(beyond=">", order="ASC")
 
 # Which conversations are on the page is settled before their last messages
 # and unread counts are looked up, so that only theirs are.
@@ -84,3 +73,104 @@ ORDER BY page.activity_id DESC
 
 _LIST = _SUMMARIES.format(condition="AND c.activity_id < %(before)b")
 _ONE = _SUMMARIES.format(condition="AND me.conversation_id = %(conversation_id)b")
+
+
+class PostgresConversationReader:
+    """The `ConversationReader` port on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def history(
+        self, conversation_id: ConversationId, *, limit: int, direction: Direction, after_seq: int | None
+    ) -> HistoryPage:
+        """See `ConversationReader.history`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        if direction is Direction.OLDER:
+            statement, end = _OLDER, _MAX_SEQ
+        else:
+            statement, end = _NEWER, 0
+        parameters = {
+            "conversation_id": conversation_id,
+            "after_seq": Int8(end if after_seq is None else after_seq),
+            # One more than asked for tells whether another page follows.
+            "limit": Int8(limit + 1),
+        }
+        rows = await self._rows("history", statement, parameters)
+        positions = {
+            UserId(user): Positions(delivered_seq=delivered_seq, read_seq=read_seq)
+            for delivered_seq, id_, user, _, _, _, read_seq in rows[:2]
+            if id_ is None
+        }
+        found = rows[len(positions) :]
+        messages = [
+            Message(
+                id=id_,
+                conversation_id=conversation_id,
+                seq=seq,
+                sender_id=sender_id,
+                client_message_id=client_message_id,
+                text=text,
+                created_at=created_at,
+            )
+            for seq, id_, sender_id, client_message_id, text, created_at, _ in found[:limit]
+        ]
+        return HistoryPage(messages=messages, positions=positions, has_more=len(found) > limit)
+
+    async def summaries(
+        self, user: UserId, *, limit: int, before: UUID | None
+    ) -> Sequence[ConversationSummary]:
+        """See `ConversationReader.summaries`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        parameters = {"user": user, "before": before or _MAX_ACTIVITY, "limit": Int8(limit)}
+        return [_summary(user, row) for row in await self._rows("summaries", _LIST, parameters)]
+
+    async def summary(self, user: UserId, conversation_id: ConversationId) -> ConversationSummary | None:
+        """See `ConversationReader.summary`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        parameters = {"user": user, "conversation_id": conversation_id, "limit": Int8(1)}
+        rows = await self._rows("summary", _ONE, parameters)
+        return _summary(user, rows[0]) if rows else None
+
+    async def _rows(
+        self, operation: str, statement: str, parameters: Mapping[str, object]
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a prepared statement, in the binary format: it is the cheaper one to read."""
+        with translated_errors(operation):
+            async with (
+                self._database.connection() as connection,
+                connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+            ):
+                await cursor.execute(statement, parameters, prepare=True)
+                return await cursor.fetchall()
+
+
+def _summary(user: UserId, row: tuple[Any, ...]) -> ConversationSummary:
+    id_, kind, created_at, activity_id, last_seq, *participation, unread_count = row[:11]
+    my_delivered_seq, my_read_seq, other_id, other_delivered_seq, other_read_seq = participation
+    other = UserId(other_id)
+    first, second = sorted((user, other))
+    return ConversationSummary(
+        conversation=Conversation(id=ConversationId(id_), kind=Kind(kind), participants=(first, second)),
+        created_at=created_at,
+        activity_id=activity_id,
+        last_seq=last_seq,
+        last_message=_last_message(ConversationId(id_), row[11:]),
+        positions={
+            user: Positions(delivered_seq=my_delivered_seq, read_seq=my_read_seq),
+            other: Positions(delivered_seq=other_delivered_seq, read_seq=other_read_seq),
+        },
+        unread_count=unread_count,
+    )
+
+
+def _last_message(conversation_id: ConversationId, row: tuple[Any, ...]) -> Message | None:
+    id_, seq, sender_id, client_message_id, text, created_at = row
+    if id_ is None:
+        return None
+    return Message(
+        id=MessageId(id_),
+        conversation_id=conversation_id,
+        seq=seq,
+        sender_id=UserId(sender_id),
+        client_message_id=ClientMessageId(client_message_id),
+        text=text,
+        created_at=created_at,
+    )

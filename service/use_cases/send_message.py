@@ -156,9 +156,7 @@ class SendMessage(Generic[Ticket]):
         self._waiting.append(_Waiting(draft, decision.counterpart_of(command.sender_id), ticket))
         self._wake.set()
 
-    async def _commit(
-        self, batch: Sequence[_Waiting[Ticket]]
-    ) -> Sequence[tuple[Ticket, Sent | Rejection]]:
+    async def _commit(self, batch: Sequence[_Waiting[Ticket]]) -> Sequence[tuple[Ticket, Sent | Rejection]]:
         """One commit for the batch; resends within it share the first one's row."""
         firsts = {waiting.draft.key: waiting.draft for waiting in reversed(batch)}
         drafts = [waiting.draft for waiting in batch if firsts[waiting.draft.key] is waiting.draft]
@@ -198,7 +196,5 @@ class SendMessage(Generic[Ticket]):
 def _incident(step: str, client_message_id: ClientMessageId) -> Rejection:
     """Logs the exception being handled under a new id, which the sender is told."""
     incident = uuid4()
-    _log.exception(
-        "send_failed", step=step, incident=str(incident), client_message_id=str(client_message_id)
-    )
+    _log.exception("send_failed", step=step, incident=str(incident), client_message_id=str(client_message_id))
     return Rejection(ErrorCode.INTERNAL, f"the service failed (incident {incident})", 1_000)

@@ -293,5 +293,3 @@ async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) ->
         if isinstance(result, Sent):
             assert result.message.seq > last.get((sender, target), 0)
             last[sender, target] = result.message.seq
-
-

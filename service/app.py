@@ -1,0 +1,201 @@
+"""Puts the service together, runs it, and takes it down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from bridge.inbound import Inbound
+from bridge.outbound import Outbound, Request
+from bridge.session import Session, SessionOptions
+from bridge.topics import Topics
+from bridge.transport import BrokerLink, LinkOptions
+from service.cache.connections import CachedConnections
+from service.cache.redis_connections import RedisConnections
+from service.domain.errors import Rejected
+from service.grpc_api.authentication import TokenVerifier
+from service.grpc_api.messaging_service import MessagingService
+from service.grpc_api.server import GrpcServer, ServerOptions
+from service.grpc_clients.connections import ConnectionsClient, open_channel
+from service.operations_http import OperationsServer, operations_app
+from service.service_token import SERVICE_USER, service_token_source
+from service.settings import Environment, Settings
+from service.storage.conversations import PostgresConversationRepository
+from service.storage.database import Database
+from service.storage.messages import PostgresMessageWriter
+from service.storage.migrations import migrate
+from service.storage.reads import PostgresConversationReader
+from service.use_cases.authorize_sender import AuthorizeSender
+from service.use_cases.get_conversation import GetConversation
+from service.use_cases.get_history import GetHistory
+from service.use_cases.list_conversations import ListConversations
+from service.use_cases.open_conversation import OpenConversation
+from service.use_cases.send_message import SendMessage
+
+_log = structlog.get_logger(__name__)
+
+_COMMIT_CONNECTIONS = 2
+"""One that commits and one in reserve."""
+
+
+class App:
+    """Every part of the service, wired by hand; `run` is its whole life."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        token = service_token_source(settings)
+        url = str(settings.database_url)
+        # Readers of history can take all their connections and not one from a commit.
+        self._commits = Database(url, size=_COMMIT_CONNECTIONS)
+        self._database = Database(url, size=settings.database_pool_size)
+        self._redis = RedisConnections(
+            str(settings.redis_url),
+            positive_ttl=settings.connections_cache_shared_s,
+            negative_ttl=settings.connections_cache_negative_s,
+        )
+        self._channel = open_channel(settings.connections_target)
+        client = ConnectionsClient(
+            self._channel, service_token=token, deadline=settings.connections_deadline_ms / 1000
+        )
+        self._connections = CachedConnections(
+            client,
+            self._redis,
+            positive_ttl=settings.connections_cache_local_s,
+            negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
+        )
+        self._conversations = PostgresConversationRepository(self._database)
+        self._authorize = AuthorizeSender(self._conversations, self._connections, time.time_ns)
+        self._wire_bridge(token)
+        self._grpc = self._wire_grpc()
+        self._http = OperationsServer(
+            operations_app(self.readiness), host=settings.http_host, port=settings.http_port
+        )
+        self._stopping = False
+
+    def _wire_bridge(self, token: Callable[[], str]) -> None:
+        settings = self._settings
+        topics = Topics(settings.topic_root)
+        session = Session(
+            SessionOptions(
+                client_id=settings.broker_client_id,
+                receive_maximum=settings.broker_receive_maximum,
+                session_expiry_s=settings.broker_session_expiry_s,
+            )
+        )
+        self._link = BrokerLink(
+            session,
+            LinkOptions(
+                host=settings.broker_host,
+                port=settings.broker_port,
+                username=SERVICE_USER,
+                token=token,
+                filters=(topics.command_filter, topics.platform_filter),
+            ),
+            on_deliveries=lambda deliveries: inbound.take(deliveries),
+            # Invalidations may have been lost with the session.
+            on_session_lost=self._connections.forget_everything,
+        )
+        outbound = Outbound(topics, session, self._link.flush)
+        self._send_message: SendMessage[Request] = SendMessage(
+            self._authorize,
+            self._conversations,
+            PostgresMessageWriter(self._commits),
+            outbound.deliver,
+            now_ns=time.time_ns,
+            batch_limit=settings.batch_limit,
+        )
+        inbound = Inbound(topics, outbound, self._send_message, self._connections)
+
+    def _wire_grpc(self) -> GrpcServer:
+        settings = self._settings
+        reader = PostgresConversationReader(self._database)
+        service = MessagingService(
+            get_history=GetHistory(self._conversations, reader),
+            list_conversations=ListConversations(reader),
+            get_conversation=GetConversation(reader),
+            open_conversation=OpenConversation(self._authorize, reader),
+        )
+        verifier = TokenVerifier(
+            algorithm=settings.jwt_algorithm,
+            key=settings.jwt_key,
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+        )
+        options = ServerOptions(
+            host=settings.grpc_host,
+            port=settings.grpc_port,
+            reflection=settings.environment is Environment.DEVELOPMENT,
+        )
+        return GrpcServer(service, verifier, options)
+
+    async def readiness(self) -> Mapping[str, bool]:
+        """What must be there to serve: the broker link, the database, and the will to go on."""
+        return {
+            "broker": self._link.is_ready,
+            "database": await self._database_answers(),
+            "running": not self._stopping,
+        }
+
+    async def _database_answers(self) -> bool:
+        try:
+            await self._database.ping()
+        except Rejected:
+            return False
+        return True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves until `stop` is set, then takes everything down in order.
+
+        Raises whatever ends one of the long-running parts: without it the
+        service would only seem to work.
+        """
+        await self._commits.open()
+        await self._database.open()
+        await self._grpc.start()
+        await self._grpc.set_serving(True)
+        async with asyncio.TaskGroup() as tasks:
+            pipeline = tasks.create_task(self._send_message.run(), name="pipeline")
+            link = tasks.create_task(self._link.run(), name="broker-link")
+            http = tasks.create_task(self._http.serve(), name="operations-http")
+            _log.info("service_started")
+            await stop.wait()
+            self._stopping = True
+            await self._take_down()
+            pipeline.cancel()
+            link.cancel()
+            self._http.should_exit = True
+            await http
+        await self._connections.aclose()
+        await self._redis.aclose()
+        await self._channel.close(None)
+        await self._database.close()
+        await self._commits.close()
+        _log.info("service_stopped")
+
+    async def _take_down(self) -> None:
+        """Unready, no more intake, finish what was taken, say goodbye; within the grace time."""
+        _log.info("service_stopping")
+        await self._grpc.set_serving(False)
+        try:
+            async with asyncio.timeout(self._settings.shutdown_grace_s):
+                await asyncio.gather(self._link.drain(), self._grpc.stop(self._settings.shutdown_grace_s / 2))
+                await self._link.close()
+        except TimeoutError:
+            # What is unfinished was not acknowledged: the broker delivers it again.
+            _log.warning("shutdown_grace_exceeded")
+
+
+async def run(settings: Settings) -> int:
+    """Migrates, serves until SIGTERM or SIGINT, and returns the exit status."""
+    applied = await asyncio.to_thread(migrate, str(settings.database_url), patience_s=30)
+    _log.info("schema_current", migrations_applied=applied)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await App(settings).run(stop)
+    return 0

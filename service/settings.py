@@ -1,0 +1,106 @@
+"""All settings of the service: read once from the environment, checked at start."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, PostgresDsn, RedisDsn, SecretStr, StringConstraints, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Environment(StrEnum):
+    """Where the service runs; `development` opens gRPC reflection."""
+
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
+
+class JwtAlgorithm(StrEnum):
+    """The one algorithm that tokens are verified with."""
+
+    HS256 = "HS256"
+    RS256 = "RS256"
+    ES256 = "ES256"
+
+
+class LogLevel(StrEnum):
+    """Least severe level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(BaseSettings):
+    """Environment variables `MESSAGING_*`; unset ones have the defaults below."""
+
+    model_config = SettingsConfigDict(env_prefix="MESSAGING_", frozen=True)
+
+    environment: Environment = Environment.PRODUCTION
+    log_level: LogLevel = LogLevel.INFO
+
+    database_url: PostgresDsn
+    database_pool_size: Annotated[int, Field(ge=2, le=100)] = 8
+    redis_url: RedisDsn
+
+    broker_host: str = "127.0.0.1"
+    broker_port: Port = 1883
+    broker_client_id: Annotated[
+        str, StringConstraints(pattern=r"^messaging-service:[A-Za-z0-9._@-]{1,64}$")
+    ] = "messaging-service:bridge"
+    """Stable, so that the broker keeps the session of an instance that restarts."""
+    broker_receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 2_048
+    """Commands in flight between broker and service: the back-pressure."""
+    broker_session_expiry_s: Annotated[int, Field(ge=0)] = 86_400
+    topic_root: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")] = "chat/v1"
+
+    jwt_algorithm: JwtAlgorithm = JwtAlgorithm.HS256
+    jwt_secret: SecretStr | None = None
+    jwt_public_key_file: Path | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    service_token_file: Path | None = None
+    """The service's own JWT (sub `messaging-service`, role `service`), read anew at
+    every use; with HS256 it may be left out and the service signs its own."""
+
+    connections_target: str = "127.0.0.1:50052"
+    connections_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
+    connections_cache_local_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    connections_cache_shared_s: Annotated[int, Field(ge=1, le=3_600)] = 60
+    connections_cache_negative_s: Annotated[int, Field(ge=1, le=600)] = 10
+
+    grpc_host: str = "127.0.0.1"
+    grpc_port: Port = 50051
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8081
+    """`/healthz`, `/readyz`, `/metrics`."""
+
+    batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 512
+    """Messages in one commit at the most."""
+    shutdown_grace_s: Annotated[float, Field(gt=0, le=60)] = 8.0
+    """How long SIGTERM waits for work in progress."""
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if self.jwt_algorithm is JwtAlgorithm.HS256:
+            if self.jwt_secret is None or len(self.jwt_secret.get_secret_value()) < 32:
+                raise ValueError("MESSAGING_JWT_SECRET must have at least 32 characters with HS256")
+            return self
+        for name in ("jwt_public_key_file", "service_token_file"):
+            path: Path | None = getattr(self, name)
+            if path is None or not path.is_file():
+                raise ValueError(f"MESSAGING_{name.upper()} must name a file with {self.jwt_algorithm}")
+        return self
+
+    @property
+    def jwt_key(self) -> str:
+        """What tokens are verified with: the shared secret or the public key's PEM text."""
+        if self.jwt_secret is not None and self.jwt_algorithm is JwtAlgorithm.HS256:
+            return self.jwt_secret.get_secret_value()
+        assert self.jwt_public_key_file is not None
+        return self.jwt_public_key_file.read_text()

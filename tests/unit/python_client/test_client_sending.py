@@ -1,0 +1,90 @@
+"""Matching answers to commands, and one order per conversation."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from messaging_client import ClientClosed, CommandError, MessageSent, MessagingClient, MessagingClientOptions
+from messaging_client.sending import Answers, Lanes, encode_command
+
+
+async def _no_token() -> str:
+    raise AssertionError("never asked")
+
+
+_OPTIONS = MessagingClientOptions(
+    host="127.0.0.1", port=1, user_id="alice", device_id="phone", token=_no_token
+)
+_SENT = MessageSent(
+    message_id="m",
+    conversation_id="c",
+    seq=1,
+    sender_id="alice",
+    text="x",
+    timestamp=datetime(2025, 1, 1, tzinfo=UTC),
+    client_message_id="k",
+)
+_ERROR = CommandError(code="PAYLOAD_TOO_LARGE", message="why", retryable=False, command="sendMessage")
+
+
+async def test_an_answer_reaches_who_waits_for_its_key() -> None:
+    answers = Answers()
+    mine, other = answers.expect("k"), answers.expect("other")
+    answers.offer(_SENT, None)
+    assert mine.result() is _SENT
+    assert not other.done()
+
+
+async def test_an_error_without_key_is_recognised_by_its_correlation_data() -> None:
+    answers = Answers()
+    waiting = answers.expect("k")
+    answers.offer(_ERROR, b"\xff\x00")
+    assert not waiting.done()
+    answers.offer(_ERROR, b"k")
+    assert waiting.result() is _ERROR
+
+
+async def test_second_and_late_answers_are_ignored() -> None:
+    answers = Answers()
+    waiting = answers.expect("k")
+    answers.offer(_SENT, b"k")
+    answers.offer(_ERROR, b"k")
+    assert waiting.result() is _SENT
+    answers.forget("k")
+    answers.offer(_SENT, b"k")
+
+
+async def test_one_conversation_has_one_lane_once_its_names_are_known_to_be_the_same() -> None:
+    lanes = Lanes()
+    by_user = lanes.lane(recipient_id="bob", conversation_id=None)
+    lanes.same("bob", "c")
+    assert lanes.lane(recipient_id=None, conversation_id="c") is by_user
+    assert lanes.lane(recipient_id="carol", conversation_id=None) is not by_user
+    # A conversation's id and a user's id are different names even when they read the same.
+    assert lanes.lane(recipient_id="c", conversation_id=None) is not by_user
+
+
+def test_commands_are_compact_utf_8_json() -> None:
+    assert encode_command({"text": "é\U0001f600"}) == '{"text":"é\U0001f600"}'.encode()
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan")])
+def test_what_json_cannot_hold_is_refused_before_it_is_sent(value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeEncodeError and ValueError, each with its words
+        encode_command({"text": value})
+
+
+async def test_a_send_names_one_of_recipient_and_conversation() -> None:
+    with pytest.raises(ClientClosed):
+        await MessagingClient(_OPTIONS).send("x", recipient_id="bob")
+
+
+def test_options_never_show_the_token_callback_and_know_their_topics() -> None:
+    assert "token" not in repr(_OPTIONS)
+    assert _OPTIONS.client_id == "alice:phone"
+    assert _OPTIONS.event_filter == "chat/v1/users/alice/events/+"
+    assert _OPTIONS.command_topic("sendMessage") == "chat/v1/users/alice/commands/sendMessage"
+    assert json.dumps(_OPTIONS.topic_root) == '"chat/v1"'
