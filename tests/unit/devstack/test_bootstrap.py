@@ -43,6 +43,11 @@ def test_only_what_is_missing_is_named() -> None:
     assert bootstrap.missing_packages({"there": lambda: True, "absent": lambda: False}) == ["absent"]
 
 
+def test_chromium_comes_from_apt_where_it_is_no_snap() -> None:
+    assert list(bootstrap.packages_for_tests('ID=debian\nVERSION_ID="12"\n')) == ["chromium"]
+    assert not bootstrap.packages_for_tests('ID=ubuntu\nVERSION_ID="24.04"\n')
+
+
 def test_where_packages_may_not_be_installed_one_sentence_says_what_to_type(programs: Path) -> None:
     add(programs, "apt-get", "exit 1")
     add(programs, "sudo", "exit 1")

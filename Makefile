@@ -1,0 +1,57 @@
+# `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+ARGS ?=
+
+BOOTSTRAP := $(PYTHON) devstack/bootstrap.py
+DEV := $(BOOTSTRAP) --dev --no-system --
+PROTOS := $(wildcard proto/*/v1/*.proto)
+PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) \
+	--mypy_grpc_out=$(1) $(PROTOS)
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-find-links --no-emit-index-url --no-annotate --no-header --quiet
+
+.PHONY: help run test lint format proto check-generated lock web clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start everything on this machine, installing what is missing; Ctrl-C stops it
+	@$(BOOTSTRAP) -- python -m devstack $(ARGS)
+
+test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
+	@$(BOOTSTRAP) --dev -- python -m pytest $(ARGS)
+
+lint: ## Check style, types and the direction of imports
+	@$(DEV) ruff check
+	@$(DEV) ruff format --check
+	@$(DEV) mypy --strict
+	@$(DEV) lint-imports
+
+format: ## Put the Python code into the agreed form
+	@$(DEV) ruff check --fix
+	@$(DEV) ruff format
+
+proto: ## Generate the gRPC stubs from proto/*/v1/*.proto
+	@$(DEV) $(call PROTOC,.)
+
+check-generated: ## Fail if the stubs are not what proto/*/v1/*.proto gives
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(DEV) $(call PROTOC,"$$folder") && \
+	diff -r -u -x '__init__.py' -x '__pycache__' -x '*.proto' proto "$$folder/proto" || \
+	{ echo 'The gRPC stubs are not current: make proto'; exit 1; }
+
+lock: ## Bring the hash-locked requirement files up to pyproject.toml; ARGS=--upgrade for new versions
+	@$(DEV) $(LOCK) $(ARGS) --output-file requirements.lock
+	@$(DEV) $(LOCK) $(ARGS) --extra dev --output-file requirements-dev.lock
+
+web: ## Build the browser client and the demo page into gateway/static (needs Node 20)
+	@cd clients/js && npm ci --no-audit --no-fund && npm run build
+
+clean: ## Delete .venv, caches, builds, and .run WITH its messages
+	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \
+		echo 'The stack runs: stop it first'; exit 1; fi
+	@rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-artefacts
+	@rm -rf broker_config/mosquitto/build clients/js/node_modules
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

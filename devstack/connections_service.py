@@ -1,0 +1,159 @@
+"""The development ConnectionsService: who is connected with whom, from the command line.
+
+It trusts every caller. Tests run it in their own process, where they change the
+pairs, let it answer late or let it fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from devstack.ports import LOOPBACK
+from proto.connections.v1 import connections_pb2, connections_pb2_grpc
+
+_SERVICE_NAME = connections_pb2.DESCRIPTOR.services_by_name["ConnectionsService"].full_name
+
+logger = logging.getLogger(__name__)
+
+Pair = tuple[str, str]
+
+
+class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
+    """Symmetric pairs of connected users, and how the service misbehaves at the moment.
+
+    `delay_seconds` goes before each answer. While `failure` is set each call ends with that status.
+    `calls` holds the pair of every call so far, `caller_ids` its `x-user-id`, and
+    `caller_tokens` its `authorization` (None where absent).
+    """
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self._pairs = {frozenset(pair) for pair in pairs}
+        self.delay_seconds = 0.0
+        self.failure: grpc.StatusCode | None = None
+        self.calls: list[Pair] = []
+        self.caller_ids: list[str | None] = []
+        self.caller_tokens: list[str | None] = []
+
+    def connect(self, user_id_a: str, user_id_b: str) -> None:
+        """Makes the two users first-degree connections."""
+        self._pairs.add(frozenset((user_id_a, user_id_b)))
+
+    def disconnect(self, user_id_a: str, user_id_b: str) -> None:
+        """Ends the connection of the two users, if there is one."""
+        self._pairs.discard(frozenset((user_id_a, user_id_b)))
+
+    def are_connected(self, user_id_a: str, user_id_b: str) -> bool:
+        """Whether the two users are first-degree connections; nobody is their own."""
+        return user_id_a != user_id_b and frozenset((user_id_a, user_id_b)) in self._pairs
+
+    async def IsConnected(  # noqa: N802 - the name of the remote procedure
+        self,
+        request: connections_pb2.IsConnectedRequest,
+        context: grpc.aio.ServicerContext[
+            connections_pb2.IsConnectedRequest, connections_pb2.IsConnectedResponse
+        ],
+    ) -> connections_pb2.IsConnectedResponse:
+        """Answers the remote call."""
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        self.calls.append((request.user_id_a, request.user_id_b))
+        self.caller_ids.append(metadata.get("x-user-id"))
+        self.caller_tokens.append(metadata.get("authorization"))
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
+        if self.failure is not None:
+            await context.abort(self.failure, "told to fail")
+        answer = self.are_connected(request.user_id_a, request.user_id_b)
+        logger.info(
+            "IsConnected %s %s -> %s for %s",
+            request.user_id_a,
+            request.user_id_b,
+            answer,
+            metadata.get("x-user-id"),
+        )
+        return connections_pb2.IsConnectedResponse(are_connected=answer)
+
+
+@asynccontextmanager
+async def serve(
+    directory: ConnectionsDirectory, *, host: str = LOOPBACK, port: int = 0
+) -> AsyncIterator[int]:
+    """Serves the directory and the health service while the block runs; yields the port.
+
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    connections_pb2_grpc.add_ConnectionsServiceServicer_to_server(directory, server)
+    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing in grpc-stubs
+    for name in ("", _SERVICE_NAME):
+        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    bound = server.add_insecure_port(f"{host}:{port}")
+    await server.start()
+    try:
+        yield bound
+    finally:
+        await server.stop(grace=1)
+
+
+def connected_pair(text: str) -> Pair:
+    """The two user ids of `alice:bob`.
+
+    Raises:
+        argparse.ArgumentTypeError: the text has another form.
+    """
+    user_ids = text.split(":")
+    if len(user_ids) != 2 or "" in user_ids or user_ids[0] == user_ids[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} does not name two users as alice:bob does")
+    return user_ids[0], user_ids[1]
+
+
+def is_serving(port: int) -> bool:
+    """Whether the health service on the loopback port says so."""
+    with grpc.insecure_channel(f"{LOOPBACK}:{port}") as channel:
+        request = health_pb2.HealthCheckRequest(service=_SERVICE_NAME)
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def _run(host: str, port: int, pairs: Iterable[Pair]) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(stop_signal, stopped.set)
+    async with serve(ConnectionsDirectory(pairs), host=host, port=port) as bound:
+        logger.info("serving on %s:%d", host, bound)
+        await stopped.wait()
+
+
+def main() -> int:
+    """Serves until SIGINT or SIGTERM; or, as a container's health check, asks the one that serves."""
+    parser = argparse.ArgumentParser(prog="python -m devstack.connections_service", description=__doc__)
+    parser.add_argument("--host", default=LOOPBACK)
+    parser.add_argument("--port", type=int, default=50052)
+    parser.add_argument(
+        "--connected", type=connected_pair, action="append", default=[], metavar="alice:bob", dest="pairs"
+    )
+    parser.add_argument("--check", action="store_true", help="exit code 0 if one serves on the port")
+    arguments = parser.parse_args()
+    if arguments.check:
+        return 0 if is_serving(arguments.port) else 1
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_run(arguments.host, arguments.port, arguments.pairs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The servers of `make run`, and what starts, watches and stops them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from devstack.mosquitto import JwtOptions, MosquittoServer, build_plugin
+from devstack.ports import LOOPBACK, usual_or_free_port
+from devstack.postgresql import PostgreSQLServer
+from devstack.progress import Progress
+from devstack.python_server import PythonServer, Surroundings, connections_service, gateway, messaging_service
+from devstack.redis_server import RedisServer
+from devstack.run_folder import RunFolder
+from devstack.server_process import ServerFailed, ServerProcess
+
+DATABASE = "messaging"
+_POLL_SECONDS = 0.05
+
+
+class StopRequested(Exception):
+    """Somebody asked for an end while the stack started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The loopback ports of one stack: the usual ones where they are free."""
+
+    gateway: int = field(default_factory=lambda: usual_or_free_port(8080))
+    websocket: int = field(default_factory=lambda: usual_or_free_port(9001))
+    mqtt: int = field(default_factory=lambda: usual_or_free_port(1883))
+    grpc: int = field(default_factory=lambda: usual_or_free_port(50051))
+    service_http: int = field(default_factory=lambda: usual_or_free_port(8081))
+    connections: int = field(default_factory=lambda: usual_or_free_port(50052))
+    postgresql: int = field(default_factory=lambda: usual_or_free_port(5432))
+    redis: int = field(default_factory=lambda: usual_or_free_port(6379))
+
+
+class Stack:
+    """All servers, in the order in which they start; they stop in the reverse one."""
+
+    def __init__(self, folder: RunFolder, progress: Progress, *, stop_requested: Callable[[], bool]) -> None:
+        self.ports = Ports()
+        self._folder = folder
+        self._progress = progress
+        self._stop_requested = stop_requested
+        self._started: list[ServerProcess] = []
+
+    @property
+    def page_url(self) -> str:
+        """Where the demo page is."""
+        return f"http://{LOOPBACK}:{self.ports.gateway}/"
+
+    def start(self) -> None:
+        """Starts everything; what has started when this raises still runs, for `stop`.
+
+        Raises:
+            ServerFailed: a server did not start.
+            StopRequested: it was told to stop meanwhile.
+        """
+        secret = self._folder.jwt_secret()
+        with self._progress.step("Broker plugin built"):
+            build_plugin()
+        postgresql, redis, mosquitto = self._servers(secret)
+        self._start(postgresql, self.ports.postgresql)
+        self._start(redis, self.ports.redis)
+        self._start(mosquitto, self.ports.mqtt, self.ports.websocket)
+        self._start(self._connections(), self.ports.connections)
+        if not postgresql.has_database(DATABASE):
+            postgresql.create_database(DATABASE)
+        # It applies the migrations before it is ready.
+        service = self._service(postgresql, redis, secret)
+        self._start(service, self.ports.grpc, self.ports.service_http)
+        self._start(self._gateway(mosquitto.websocket_url, secret), self.ports.gateway)
+
+    def watch(self) -> None:
+        """Returns when a stop is requested.
+
+        Raises:
+            ServerFailed: a server has ended by itself.
+        """
+        while not self._stop_requested():
+            for server in self._started:
+                if not server.is_running:
+                    raise ServerFailed(f"{server.name} {server.ending()}.{server.quoted_log()}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Stops what runs, last started first."""
+        while self._started:
+            server = self._started.pop()
+            if server.is_running:
+                with self._progress.step(f"{server.name} stopped"):
+                    server.stop()
+
+    def _servers(self, secret: str) -> tuple[PostgreSQLServer, RedisServer, MosquittoServer]:
+        data, log_file, ports = self._folder.path, self._folder.log_file, self.ports
+        return (
+            PostgreSQLServer(data / "postgresql", ports.postgresql, log_file=log_file("postgresql")),
+            RedisServer(data / "redis", ports.redis, log_file=log_file("redis")),
+            MosquittoServer(
+                data / "mosquitto",
+                ports.mqtt,
+                ports.websocket,
+                jwt=JwtOptions(secret=secret),
+                log_file=log_file("mosquitto"),
+            ),
+        )
+
+    def _connections(self) -> PythonServer:
+        return connections_service(self._folder.log_file("connections"), port=self.ports.connections)
+
+    def _service(self, postgresql: PostgreSQLServer, redis: RedisServer, secret: str) -> PythonServer:
+        surroundings = Surroundings(
+            database_url=postgresql.url(DATABASE),
+            redis_url=redis.url,
+            broker_port=self.ports.mqtt,
+            connections_port=self.ports.connections,
+            jwt_secret=secret,
+        )
+        return messaging_service(
+            self._folder.log_file("service"),
+            surroundings,
+            grpc_port=self.ports.grpc,
+            http_port=self.ports.service_http,
+        )
+
+    def _gateway(self, broker_websocket_url: str, secret: str) -> PythonServer:
+        return gateway(
+            self._folder.log_file("gateway"),
+            port=self.ports.gateway,
+            grpc_port=self.ports.grpc,
+            broker_websocket_url=broker_websocket_url,
+            jwt_secret=secret,
+        )
+
+    def _start(self, server: ServerProcess, *ports: int) -> None:
+        with self._progress.step(server.name, ", ".join(f"{LOOPBACK}:{port}" for port in ports)):
+            self._check_stop()
+            server.launch()
+            self._started.append(server)
+            self._folder.remember(server)
+            server.wait_until_ready(at_each_poll=self._check_stop)
+
+    def _check_stop(self) -> None:
+        if self._stop_requested():
+            raise StopRequested
