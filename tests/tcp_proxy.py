@@ -1,0 +1,74 @@
+"""A TCP proxy whose answers a test can hold back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+LOOPBACK = "127.0.0.1"
+
+
+class TcpProxy:
+    """Forwards to `port`; while `hold_answers` is on, what the server says stays here."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.listen_port = 0
+
+    def hold_answers(self) -> None:
+        """From now on nothing of the server's reaches the client."""
+        self._open.clear()
+
+    def release_answers(self) -> None:
+        """Lets through what was held, and all that follows."""
+        self._open.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carries one connection until either side ends it."""
+        server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self._port)
+        ways = {
+            asyncio.create_task(self._pump(reader, server_writer, None)),
+            asyncio.create_task(self._pump(server_reader, writer, self._open)),
+        }
+        self._tasks |= ways
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ways:
+                task.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            self._tasks -= ways
+            writer.close()
+            server_writer.close()
+
+    @staticmethod
+    async def _pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None
+    ) -> None:
+        while data := await reader.read(65_536):
+            if gate is not None:
+                await gate.wait()
+            writer.write(data)
+            await writer.drain()
+
+    def close(self) -> None:
+        """Ends every connection."""
+        for task in self._tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def tcp_proxy(port: int) -> AsyncIterator[TcpProxy]:
+    """A proxy before `port`, listening on `listen_port`, for as long as the block runs."""
+    proxy = TcpProxy(port)
+    server = await asyncio.start_server(proxy.serve, LOOPBACK, 0)
+    proxy.listen_port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.close()
