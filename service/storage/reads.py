@@ -22,6 +22,10 @@ _MAX_ACTIVITY = UUID(int=2**128 - 1)
 # The participants' positions come in front of the messages, in the same
 # columns (delivered_seq as seq, user_id as sender_id) and with an id of NULL:
 # one statement and one snapshot, and no join for each message.
+#
+# The planner must not know the limit. Where its statistics are older than a
+# conversation, it takes the conversation for shorter than a page, and then
+# would read and sort all of it; an unknown limit makes it walk the index.
 _HISTORY = """
 SELECT delivered_seq AS seq, NULL::uuid AS id, user_id AS sender_id, NULL::uuid AS client_message_id,
        NULL::text AS text, NULL::timestamptz AS created_at, read_seq
@@ -32,7 +36,7 @@ UNION ALL
  FROM message
  WHERE conversation_id = %(conversation_id)b AND seq {beyond} %(after_seq)b
  ORDER BY seq {order}
- LIMIT %(limit)b)
+ LIMIT (SELECT %(limit)b))
 """
 
 _OLDER = _HISTORY.format(beyond="<", order="DESC")

@@ -1,0 +1,92 @@
+"""A real gRPC server over a real PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from service.grpc_api.authentication import TokenVerifier
+from service.grpc_api.messaging_service import MessagingService
+from service.grpc_api.server import GrpcServer, ServerOptions
+from service.storage.conversations import PostgresConversationRepository
+from service.storage.database import Database
+from service.storage.reads import PostgresConversationReader
+from service.use_cases.authorize_sender import AuthorizeSender
+from service.use_cases.get_conversation import GetConversation
+from service.use_cases.get_history import GetHistory
+from service.use_cases.list_conversations import ListConversations
+from service.use_cases.open_conversation import OpenConversation
+from service.use_cases.ports import ConnectionDirectory, ConversationReader, ConversationRepository
+from tests.conftest import MintToken
+from tests.contract.conversation_reader.seeding import PostgresSeed
+from tests.integration.grpc_api.client import AUDIENCE, Client, connect
+from tests.unit.use_cases.connected_pairs import ConnectedPairs
+
+
+def messaging_service(
+    conversations: ConversationRepository, reader: ConversationReader, connections: ConnectionDirectory
+) -> MessagingService:
+    """The servicer over any adapters."""
+    return MessagingService(
+        get_history=GetHistory(conversations, reader),
+        list_conversations=ListConversations(reader),
+        get_conversation=GetConversation(reader),
+        open_conversation=OpenConversation(AuthorizeSender(conversations, connections, time.time_ns), reader),
+    )
+
+
+@pytest.fixture
+def verifier(jwt_secret: str) -> TokenVerifier:
+    return TokenVerifier(algorithm="HS256", key=jwt_secret, audience=AUDIENCE)
+
+
+@pytest.fixture
+def server_options() -> ServerOptions:
+    """Modules override it to serve in another way."""
+    return ServerOptions(host="127.0.0.1", port=0)
+
+
+@pytest.fixture
+def connections() -> ConnectedPairs:
+    return ConnectedPairs(("alice", "bob"), ("bob", "carol"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, size=4)
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def service(database: Database, connections: ConnectedPairs) -> MessagingService:
+    return messaging_service(
+        PostgresConversationRepository(database), PostgresConversationReader(database), connections
+    )
+
+
+@pytest.fixture
+async def seed(database_url: str) -> AsyncIterator[PostgresSeed]:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        yield PostgresSeed(connection)
+
+
+@pytest.fixture
+async def server(
+    service: MessagingService, verifier: TokenVerifier, server_options: ServerOptions
+) -> AsyncIterator[tuple[GrpcServer, int]]:
+    """The server and its port."""
+    server = GrpcServer(service, verifier, server_options)
+    port = await server.start()
+    yield server, port
+    await server.stop(0)
+
+
+@pytest.fixture
+async def client(server: tuple[GrpcServer, int], token: MintToken) -> AsyncIterator[Client]:
+    async with connect(server[1], token) as client:
+        yield client
