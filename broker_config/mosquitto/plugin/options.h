@@ -1,0 +1,20 @@
+/* The plugin_opt_* lines of mosquitto.conf. */
+#ifndef JWT_ACCESS_OPTIONS_H
+#define JWT_ACCESS_OPTIONS_H
+
+#include "broker.h"
+#include "token.h"
+
+struct options {
+    struct token_rules token_rules;
+    char *topic_root;
+};
+
+/*
+ * Reads the options. False when they are wrong, with one sentence for the operator in `problem`; the options must be
+ * freed in either case.
+ */
+bool options_read(const struct mosquitto_opt *given, int count, struct options *options, char *problem, size_t size);
+void options_free(struct options *options);
+
+#endif
