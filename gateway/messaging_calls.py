@@ -1,0 +1,108 @@
+"""The calls to the messaging service: the only module that knows its gRPC contract's stubs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.errors import RequestRefused, refusal_of
+from proto.messaging.v1 import messaging_pb2, messaging_pb2_grpc
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_OPTIONS = (
+    # A service that restarts is found again within a second, not after the default's 20 s and more.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # The target is the platform's own; a proxy of the environment is for the outside.
+    ("grpc.enable_http_proxy", 0),
+)
+
+_READINESS_SECONDS = 1.0
+
+_DIRECTIONS = {
+    "older": messaging_pb2.DIRECTION_OLDER,
+    "newer": messaging_pb2.DIRECTION_NEWER,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """On whose behalf a call is made: the token goes on unchanged."""
+
+    authorization: str
+    """`Bearer <token>`; never logged."""
+
+    def __repr__(self) -> str:
+        return "Caller(...)"
+
+
+class MessagingCalls:
+    """The service's methods; each raises `RequestRefused` with what the service said."""
+
+    def __init__(self, target: str, *, deadline: float) -> None:
+        """`deadline` in seconds holds for every call."""
+        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._stub = messaging_pb2_grpc.MessagingServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._deadline = deadline
+
+    async def close(self) -> None:
+        """Ends the connection; calls in progress are cancelled."""
+        await self._channel.close(grace=None)
+
+    async def is_ready(self) -> bool:
+        """Whether the service says that it serves."""
+        try:
+            answer = await self._health.Check(
+                health_pb2.HealthCheckRequest(service=""), timeout=_READINESS_SECONDS
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def list_conversations(
+        self, caller: Caller, *, page_size: int, cursor: str
+    ) -> messaging_pb2.ListConversationsResponse:
+        """The caller's conversations, latest activity first."""
+        request = messaging_pb2.ListConversationsRequest(page_size=page_size, cursor=cursor)
+        return await self._call(self._stub.ListConversations, request, caller)
+
+    async def get_conversation(self, caller: Caller, conversation_id: str) -> messaging_pb2.Conversation:
+        """One conversation as the caller sees it."""
+        request = messaging_pb2.GetConversationRequest(conversation_id=conversation_id)
+        return await self._call(self._stub.GetConversation, request, caller)
+
+    async def get_history(
+        self, caller: Caller, conversation_id: str, *, page_size: int, cursor: str, direction: str
+    ) -> messaging_pb2.GetMessageHistoryResponse:
+        """One page of messages; `direction` is `older` or `newer`."""
+        request = messaging_pb2.GetMessageHistoryRequest(
+            conversation_id=conversation_id,
+            page_size=page_size,
+            cursor=cursor,
+            direction=_DIRECTIONS[direction],
+        )
+        return await self._call(self._stub.GetMessageHistory, request, caller)
+
+    async def open_conversation(self, caller: Caller, recipient_id: str) -> messaging_pb2.Conversation:
+        """Opens the direct conversation with a user, or finds the one there is."""
+        request = messaging_pb2.OpenConversationRequest(recipient_id=recipient_id)
+        return await self._call(self._stub.OpenConversation, request, caller)
+
+    async def _call(
+        self, method: Callable[..., Awaitable[_Response]], request: _Request, caller: Caller
+    ) -> _Response:
+        metadata = (("authorization", caller.authorization),)
+        try:
+            return await method(request, metadata=metadata, timeout=self._deadline)
+        except grpc.aio.AioRpcError as error:
+            raise RequestRefused(refusal_of(error)) from error
