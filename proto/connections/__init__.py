@@ -1,0 +1,1 @@
+"""Generated packages of `connections`."""

@@ -1,0 +1,1 @@
+"""`connections.v1`: who is connected with whom."""

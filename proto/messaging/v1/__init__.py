@@ -1,0 +1,1 @@
+"""`messaging.v1`: history, conversation list and opening."""
