@@ -12,7 +12,7 @@ PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-find-links --no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help run test lint format proto check-generated lock web clean
+.PHONY: help run test test-web lint format proto check-generated lock web clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
 	@$(BOOTSTRAP) --dev -- python -m pytest $(ARGS)
+
+test-web: ## Check and test the browser client (needs Node 20.19 or newer)
+	@cd clients/js && npm ci --no-audit --no-fund && npm run check && npm test
 
 lint: ## Check style, types and the direction of imports
 	@$(DEV) ruff check
@@ -36,11 +39,12 @@ format: ## Put the Python code into the agreed form
 proto: ## Generate the gRPC stubs from proto/*/v1/*.proto
 	@$(DEV) $(call PROTOC,.)
 
-check-generated: ## Fail if the stubs are not what proto/*/v1/*.proto gives
+check-generated: ## Fail if stubs or demo page are not what their sources give (needs Node 20.19 or newer)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(DEV) $(call PROTOC,"$$folder") && \
 	diff -r -u -x '__init__.py' -x '__pycache__' -x '*.proto' proto "$$folder/proto" || \
 	{ echo 'The gRPC stubs are not current: make proto'; exit 1; }
+	@cd clients/js && { [ -d node_modules ] || npm ci --no-audit --no-fund; } && npm run check:static
 
 lock: ## Bring the hash-locked requirement files up to pyproject.toml; ARGS=--upgrade for new versions
 	@$(DEV) $(LOCK) $(ARGS) --output-file requirements.lock

@@ -1,0 +1,166 @@
+import mqtt, { type IConnackPacket, type IPublishPacket, type MqttClient } from "mqtt";
+
+/** What one transport connection to the broker needs. */
+export interface LinkOptions {
+  readonly url: string;
+  readonly clientId: string;
+  readonly username: string;
+  readonly token: string;
+  readonly filter: string;
+  /** How long the broker keeps the session, with undelivered events, after the connection is gone. */
+  readonly sessionExpirySeconds: number;
+  readonly keepaliveSeconds: number;
+  readonly connectTimeoutMs: number;
+  readonly onMessage: (topic: string, payload: Uint8Array, correlation: string | undefined) => void;
+}
+
+/** Why a link ended or could not be made. `takenOver`: another connection uses this client id. */
+export class LinkError extends Error {
+  constructor(
+    message: string,
+    readonly reasonCode?: number,
+  ) {
+    super(message);
+    this.name = "LinkError";
+  }
+
+  get takenOver(): boolean {
+    return this.reasonCode === 0x8e;
+  }
+}
+
+/**
+ * One MQTT 5 connection, from CONNECT to its end; never reconnects by itself.
+ *
+ * MQTT.js is confined to this module. Its own reconnect has a fixed pause and
+ * gives up on an authentication error, so it is switched off.
+ */
+export class Link {
+  /** Resolves once, with the reason, when the connection is over. */
+  readonly ended: Promise<LinkError>;
+  #client: MqttClient;
+  #finish: (reason: LinkError) => void = () => undefined;
+  #open = true;
+
+  /** Begins to connect; `ready` says when that is done. */
+  constructor(private readonly options: LinkOptions) {
+    const client = mqtt.connect(options.url, {
+      protocolVersion: 5,
+      clientId: options.clientId,
+      username: options.username,
+      password: options.token,
+      clean: false,
+      keepalive: options.keepaliveSeconds,
+      connectTimeout: options.connectTimeoutMs,
+      reconnectPeriod: 0,
+      resubscribe: false,
+      properties: { sessionExpiryInterval: options.sessionExpirySeconds },
+    });
+    this.#client = client;
+    this.ended = new Promise((resolve) => {
+      this.#finish = (reason) => {
+        this.#open = false;
+        resolve(reason);
+      };
+    });
+    let reason: LinkError | undefined;
+    client.on("disconnect", (packet) => {
+      reason ??= new LinkError("The broker ended the session", packet.reasonCode);
+    });
+    client.on("error", (error) => {
+      reason ??= asLinkError(error);
+    });
+    client.on("close", () => this.#finish(reason ?? new LinkError("The connection to the broker was lost")));
+    client.on("message", (topic, payload, packet) => options.onMessage(topic, payload, correlationOf(packet)));
+  }
+
+  /**
+   * Resolves when connected and subscribed; else the link is closed.
+   *
+   * @throws LinkError when the broker refuses or does not answer in time, or the link is closed meanwhile.
+   */
+  async ready(): Promise<void> {
+    const { connectTimeoutMs } = this.options;
+    try {
+      await within(connectTimeoutMs, Promise.race([connected(this.#client), this.ended.then(fail)]));
+      await this.probe(connectTimeoutMs);
+    } catch (error) {
+      this.drop();
+      throw asLinkError(error);
+    }
+  }
+
+  get isOpen(): boolean {
+    return this.#open && this.#client.connected;
+  }
+
+  /** Resolves when the broker has taken the message; which says nothing about durability. */
+  async publish(topic: string, payload: string, correlation: string): Promise<void> {
+    await this.#client.publishAsync(topic, payload, {
+      qos: 1,
+      // MQTT.js types this as Node's Buffer, which a browser does not have; any bytes will do.
+      properties: { correlationData: new TextEncoder().encode(correlation) as Buffer },
+    });
+  }
+
+  /**
+   * Subscribes (again), which the broker has to answer: proof that both directions work.
+   *
+   * @throws LinkError when no answer comes in time or the subscription is refused.
+   */
+  async probe(timeoutMs: number): Promise<void> {
+    const subscribed = this.#client.subscribeAsync(this.options.filter, { qos: 1 });
+    await within(timeoutMs, Promise.race([subscribed, this.ended.then(fail)]));
+  }
+
+  /** Says goodbye, then closes; the broker's session stays. */
+  async close(): Promise<void> {
+    if (this.isOpen) {
+      // Without force, MQTT.js waits for PUBACKs, which a broker in trouble may never send.
+      const goodbye = this.#client.endAsync(false, { reasonCode: 0 });
+      await within(GOODBYE_TIMEOUT_MS, goodbye).catch(() => undefined);
+    }
+    this.drop();
+  }
+
+  /** Closes at once. */
+  drop(): void {
+    this.#client.end(true);
+    // `end` does nothing while an earlier, graceful one still waits for a PUBACK.
+    this.#client.stream.destroy();
+    this.#finish(new LinkError("Closed by this client"));
+  }
+}
+
+const GOODBYE_TIMEOUT_MS = 1000;
+
+const connected = (client: MqttClient): Promise<IConnackPacket> =>
+  new Promise((resolve) => client.once("connect", resolve));
+
+function fail(error: LinkError): never {
+  throw error;
+}
+
+function asLinkError(error: unknown): LinkError {
+  if (error instanceof LinkError) return error;
+  const code = (error as { code?: unknown }).code;
+  const message = error instanceof Error ? error.message : String(error);
+  return new LinkError(message, typeof code === "number" ? code : undefined);
+}
+
+function correlationOf(packet: IPublishPacket): string | undefined {
+  const data = packet.properties?.correlationData;
+  return data === undefined ? undefined : new TextDecoder().decode(data);
+}
+
+async function within<Result>(timeoutMs: number, work: Promise<Result>): Promise<Result> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new LinkError("The broker did not answer in time")), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,156 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Conversation } from "../src/conversation.js";
+import type { ConversationPage, HistoryApi, MessagePage } from "../src/history.js";
+import type { ConversationSummary, Message } from "../src/protocol.js";
+import { messageAt, positions, range } from "./messages.js";
+
+const PAGE = 10;
+
+/** A history of which a test says how far it goes and whether it answers. */
+class ScriptedHistory implements HistoryApi {
+  newest = 0;
+  isDown = false;
+  calls = 0;
+  skipped = new Set<number>();
+
+  listMessages(_: string, cursor?: string): Promise<MessagePage> {
+    this.calls += 1;
+    if (this.isDown) return Promise.reject(new Error("down"));
+    const from = cursor === undefined ? this.newest : Number(cursor);
+    const seqs = range(1, from).reverse().filter((seq) => !this.skipped.has(seq));
+    const page = seqs.slice(0, PAGE);
+    const more = seqs[PAGE];
+    return Promise.resolve({ messages: page.map((seq) => messageAt(seq)), nextCursor: more === undefined ? null : String(more) });
+  }
+
+  listConversations(): Promise<ConversationPage> {
+    return Promise.resolve({ conversations: [], nextCursor: null });
+  }
+
+  getConversation(): Promise<ConversationSummary> {
+    return Promise.reject(new Error("not asked for here"));
+  }
+}
+
+function follow(history: HistoryApi | undefined): { conversation: Conversation; announced: Message[] } {
+  const announced: Message[] = [];
+  const conversation = new Conversation("conversation-1", {
+    history,
+    retry: { baseMs: 100, capMs: 100 },
+    onMessage: (message) => announced.push(message),
+    onFetched: () => undefined,
+    onChange: () => undefined,
+  });
+  return { conversation, announced };
+}
+
+const settled = (): Promise<unknown> => vi.advanceTimersByTimeAsync(0);
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+test("loading shows the newest page, scrolling back the rest", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  expect(positions(conversation.messages)).toEqual(range(16, 25));
+  expect(conversation.reachedStart).toBe(false);
+  expect(await conversation.loadOlder()).toBe(true);
+  expect(await conversation.loadOlder()).toBe(false);
+  expect(positions(conversation.messages)).toEqual(range(1, 25));
+  expect(conversation.reachedStart).toBe(true);
+  expect(announced).toEqual([]);
+});
+
+test("a jump in seq is repaired over several pages, in order, each message once", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 5;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  history.newest = 40;
+  conversation.receive(messageAt(40));
+  await settled();
+  expect(positions(announced)).toEqual(range(6, 40));
+  expect(positions(conversation.messages)).toEqual(range(1, 40));
+});
+
+test("while the history is down nothing is shown out of order, and later everything is", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 5;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  history.isDown = true;
+  history.newest = 8;
+  conversation.receive(messageAt(8));
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(announced).toEqual([]);
+  expect(conversation.isBehind).toBe(true);
+  expect(positions(conversation.heldBack)).toEqual([8]);
+  history.isDown = false;
+  await vi.advanceTimersByTimeAsync(100);
+  expect(positions(announced)).toEqual([6, 7, 8]);
+  expect(conversation.isBehind).toBe(false);
+});
+
+test("a known newer position is fetched although no event came", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 5;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  history.newest = 7;
+  conversation.catchUp(7);
+  await settled();
+  expect(positions(announced)).toEqual([6, 7]);
+  conversation.catchUp(7);
+  await settled();
+  expect(history.calls).toBe(2);
+});
+
+test("positions that are no messages neither block nor loop", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 5;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  history.newest = 9;
+  history.skipped = new Set([6, 7, 9]);
+  conversation.catchUp(9);
+  await settled();
+  conversation.receive(messageAt(10));
+  await settled();
+  expect(positions(announced)).toEqual([8, 10]);
+  expect(history.calls).toBe(2);
+});
+
+test("live messages before the first page are announced once and in order", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 12;
+  const { conversation, announced } = follow(history);
+  conversation.receive(messageAt(12));
+  history.newest = 13;
+  conversation.receive(messageAt(13));
+  await settled();
+  expect(positions(announced)).toEqual([12, 13]);
+  expect(positions(conversation.messages)).toEqual(range(3, 13));
+});
+
+test("without a history messages are passed on as they come", async () => {
+  const { conversation, announced } = follow(undefined);
+  conversation.receive(messageAt(4));
+  conversation.receive(messageAt(7));
+  await settled();
+  conversation.receive(messageAt(8));
+  expect(positions(announced)).toEqual([4, 7, 8]);
+});
+
+test("closing ends the retries", async () => {
+  const history = new ScriptedHistory();
+  history.isDown = true;
+  const { conversation } = follow(history);
+  void conversation.load();
+  await vi.advanceTimersByTimeAsync(500);
+  conversation.close();
+  const { calls } = history;
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(history.calls).toBe(calls);
+});

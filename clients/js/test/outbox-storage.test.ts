@@ -1,0 +1,42 @@
+import "fake-indexeddb/auto";
+import { expect, test } from "vitest";
+import { IndexedDbOutboxStorage, MemoryOutboxStorage, type OutboxEntry, type OutboxStorage } from "../src/outbox-storage.js";
+
+const entry: OutboxEntry = {
+  clientMessageId: "a",
+  target: { recipientId: "bob" },
+  text: "hello 😀 שלום",
+  order: 1,
+  createdAt: "2026-01-01T12:00:00.000Z",
+  status: "sending",
+};
+
+const stores: [string, () => OutboxStorage][] = [
+  ["memory", () => new MemoryOutboxStorage()],
+  ["IndexedDB", () => new IndexedDbOutboxStorage(`outbox-${Math.random()}`)],
+];
+
+for (const [name, make] of stores) {
+  test(`${name}: what was put is loaded, replaced and deleted by key`, async () => {
+    const storage = make();
+    expect(await storage.load()).toEqual([]);
+    await storage.put(entry);
+    await storage.put({ ...entry, clientMessageId: "b", order: 2 });
+    await storage.put({ ...entry, status: "failed" });
+    expect(await storage.load()).toEqual([
+      { ...entry, status: "failed" },
+      { ...entry, clientMessageId: "b", order: 2 },
+    ]);
+    await storage.delete("a");
+    await storage.delete("never there");
+    expect((await storage.load()).map(({ clientMessageId }) => clientMessageId)).toEqual(["b"]);
+    await storage.close();
+  });
+}
+
+test("IndexedDB: entries are still there for the next page", async () => {
+  const before = new IndexedDbOutboxStorage("reloaded");
+  await before.put(entry);
+  await before.close();
+  expect(await new IndexedDbOutboxStorage("reloaded").load()).toEqual([entry]);
+});

@@ -1,0 +1,221 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Outbox, type SendUpdate } from "../src/outbox.js";
+import { MemoryOutboxStorage, type OutboxEntry, type OutboxStorage } from "../src/outbox-storage.js";
+import type { ServiceError } from "../src/protocol.js";
+import { messageAt } from "./messages.js";
+
+const RESEND_MS = 8000;
+
+class Bench {
+  readonly published: string[] = [];
+  readonly updates: SendUpdate[] = [];
+  readonly storageErrors: unknown[] = [];
+  readonly outbox: Outbox;
+
+  constructor(readonly storage: OutboxStorage = new MemoryOutboxStorage()) {
+    this.outbox = new Outbox({
+      storage,
+      publish: (entry) => this.#publish(entry),
+      onUpdate: (update) => this.updates.push(update),
+      onStorageError: (error) => this.storageErrors.push(error),
+      resend: { baseMs: RESEND_MS, capMs: RESEND_MS },
+    });
+  }
+
+  toBob(key: string): OutboxEntry {
+    return this.outbox.add({ recipientId: "bob" }, `text of ${key}`, key);
+  }
+
+  acknowledge(key: string): void {
+    this.outbox.acknowledge(messageAt(1, { clientMessageId: key, conversationId: "with-bob", senderId: "alice" }));
+  }
+
+  #publish(entry: OutboxEntry): Promise<void> {
+    this.published.push(entry.clientMessageId);
+    return Promise.resolve();
+  }
+}
+
+const settled = (): Promise<void> => vi.advanceTimersByTimeAsync(0).then(() => undefined);
+
+function refusal(fields: Partial<ServiceError>): ServiceError {
+  return { code: "NOT_CONNECTED", message: "", retryable: false, ...fields };
+}
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+test("nothing is published before there is a connection, and everything after", async () => {
+  const bench = new Bench();
+  bench.toBob("a");
+  await settled();
+  expect(bench.published).toEqual([]);
+  bench.outbox.setOnline(true);
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+});
+
+test("messages to one person go one at a time, in order", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  for (const key of ["a", "b", "c"]) bench.toBob(key);
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+  bench.acknowledge("a");
+  await settled();
+  expect(bench.published).toEqual(["a", "b"]);
+  bench.acknowledge("b");
+  await settled();
+  expect(bench.published).toEqual(["a", "b", "c"]);
+});
+
+test("messages to different people do not wait for each other", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  bench.outbox.add({ recipientId: "carol" }, "text", "b");
+  await settled();
+  expect(bench.published).toEqual(["a", "b"]);
+});
+
+test("a conversation named by its id and by its recipient is one queue", async () => {
+  const bench = new Bench();
+  bench.outbox.linkRecipient("bob", "with-bob");
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  bench.outbox.add({ conversationId: "with-bob" }, "text", "b");
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+  bench.acknowledge("a");
+  await settled();
+  expect(bench.published).toEqual(["a", "b"]);
+});
+
+test("without an answer the same key is published again, and the next message keeps waiting", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  bench.toBob("b");
+  await vi.advanceTimersByTimeAsync(RESEND_MS * 3);
+  expect(bench.published.length).toBeGreaterThanOrEqual(3);
+  expect(new Set(bench.published)).toEqual(new Set(["a"]));
+});
+
+test("a reconnect publishes at once what is unanswered", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  bench.outbox.setOnline(false);
+  await vi.advanceTimersByTimeAsync(RESEND_MS * 3);
+  expect(bench.published).toEqual(["a"]);
+  bench.outbox.setOnline(true);
+  await settled();
+  expect(bench.published).toEqual(["a", "a"]);
+});
+
+test("a retryable error is retried after the time that the service asks for", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  expect(bench.outbox.refuse("a", refusal({ code: "STORAGE_UNAVAILABLE", retryable: true, retryAfterMs: 300 }))).toBe(true);
+  await vi.advanceTimersByTimeAsync(299);
+  expect(bench.published).toEqual(["a"]);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(bench.published).toEqual(["a", "a"]);
+});
+
+test("a final error ends the message, keeps it, and lets the next one go", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  bench.toBob("b");
+  await settled();
+  bench.outbox.refuse("a", refusal({}));
+  await settled();
+  expect(bench.published).toEqual(["a", "b"]);
+  expect(bench.updates.map(({ status }) => status)).toEqual(["sending", "sending", "failed"]);
+  expect(bench.outbox.entries.map(({ status }) => status)).toEqual(["failed", "sending"]);
+  expect((await bench.storage.load()).find(({ clientMessageId }) => clientMessageId === "a")?.status).toBe("failed");
+});
+
+test("a failed message can be sent again under its key, or given up", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  bench.outbox.refuse("a", refusal({}));
+  bench.outbox.retry("a");
+  await settled();
+  expect(bench.published).toEqual(["a", "a"]);
+  bench.outbox.refuse("a", refusal({}));
+  bench.outbox.discard("a");
+  await settled();
+  expect(bench.outbox.entries).toEqual([]);
+  expect(await bench.storage.load()).toEqual([]);
+});
+
+test("errors and acknowledgements of other devices are not ours", () => {
+  const bench = new Bench();
+  expect(bench.outbox.refuse("unknown", refusal({}))).toBe(false);
+  bench.acknowledge("unknown");
+  expect(bench.updates).toEqual([]);
+});
+
+test("a second acknowledgement changes nothing", async () => {
+  const bench = new Bench();
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  bench.acknowledge("a");
+  bench.acknowledge("a");
+  expect(bench.updates.map(({ status }) => status)).toEqual(["sending", "sent"]);
+});
+
+test("unsent messages outlive the client, in their order and under their keys", async () => {
+  const storage = new MemoryOutboxStorage();
+  const before = new Bench(storage);
+  for (const key of ["c", "a", "b"]) before.toBob(key);
+  await settled();
+  const after = new Bench(storage);
+  await after.outbox.restore();
+  after.toBob("d");
+  after.outbox.setOnline(true);
+  for (const key of ["c", "a", "b", "d"]) {
+    await settled();
+    after.acknowledge(key);
+  }
+  expect(after.published).toEqual(["c", "a", "b", "d"]);
+});
+
+test("a storage that fails is told, and the message is sent all the same", async () => {
+  class FullStorage extends MemoryOutboxStorage {
+    override put(): Promise<void> {
+      return Promise.reject(new Error("quota"));
+    }
+  }
+  const bench = new Bench(new FullStorage());
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+  expect(bench.storageErrors).toHaveLength(1);
+});
+
+test("a message is published only after it is stored", async () => {
+  let finish = (): void => undefined;
+  class SlowStorage extends MemoryOutboxStorage {
+    override put(): Promise<void> {
+      return new Promise((resolve) => (finish = resolve));
+    }
+  }
+  const bench = new Bench(new SlowStorage());
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  expect(bench.published).toEqual([]);
+  finish();
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+});
