@@ -52,7 +52,7 @@ def test_every_part_of_the_service_has_its_layer() -> None:
     assert parts <= listed, parts - listed
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_source_file_is_one_readable_room(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= LONGEST_FILE
