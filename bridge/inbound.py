@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from uuid import UUID
 
 import structlog
 
 from bridge.outbound import Outbound, Request
-from bridge.payloads import ConnectionsChangedEvent, SendMessagePayload, correlation_of, parse
+from bridge.payloads import (
+    ConnectionsChangedEvent,
+    MarkAsDeliveredPayload,
+    MarkAsReadPayload,
+    MarkPayload,
+    PresencePayload,
+    SendMessagePayload,
+    SetPreferencesPayload,
+    SyncPayload,
+    TypingPayload,
+    correlation_of,
+    parse,
+)
 from bridge.session import Delivery
 from bridge.topics import CONNECTIONS_CHANGED, CommandTopic, PlatformTopic, Topics
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.domain.ids import ClientMessageId, ConversationId, UserId
+from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
+from service.domain.preferences import Preferences
+from service.domain.receipts import Mark
 from service.metrics import PLATFORM_EVENTS
-from service.use_cases.ports import ConnectionDirectory
-from service.use_cases.send_message import SendCommand, SendMessage
+from service.use_cases.commit_commands import CommitCommands
+from service.use_cases.incidents import incident
+from service.use_cases.mark_position import MarkCommand
+from service.use_cases.ports import ConnectionDirectory, SessionReport
+from service.use_cases.relay_typing import RelayTyping, TypingCommand
+from service.use_cases.send_message import SendCommand
+from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.sync_conversation import SyncConversation, SyncPage
+from service.use_cases.track_presence import TrackPresence
 
 _log = structlog.get_logger(__name__)
+
+_CONCURRENT_READS = 16
+"""Pages read at once for clients that catch up; the others wait their turn."""
 
 
 class Inbound:
@@ -27,15 +52,33 @@ class Inbound:
         self,
         topics: Topics,
         outbound: Outbound,
-        send_message: SendMessage[Request],
+        commands: CommitCommands[Request],
+        sync: SyncConversation,
         connections: ConnectionDirectory,
+        *,
+        typing: RelayTyping,
+        presence: TrackPresence,
+        set_preferences: SetPreferences,
     ) -> None:
         self._topics = topics
         self._outbound = outbound
-        self._send_message = send_message
+        self._pipeline = commands
+        self._sync = sync
         self._connections = connections
+        self._typing = typing
+        self._presence = presence
+        self._set_preferences = set_preferences
         self._tasks: set[asyncio.Task[None]] = set()
-        self._commands: dict[str, Callable[[UserId, Delivery], None]] = {"sendMessage": self._on_send_message}
+        self._reads = asyncio.Semaphore(_CONCURRENT_READS)
+        self._commands: dict[str, Callable[[UserId, Delivery], None]] = {
+            "sendMessage": self._on_send_message,
+            "markAsDelivered": self._on_mark_as_delivered,
+            "markAsRead": self._on_mark_as_read,
+            "sync": self._on_sync,
+            "typing": self._on_typing,
+            "presence": self._on_presence,
+            "setPreferences": self._on_set_preferences,
+        }
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Hands every delivery on; never waits."""
@@ -65,7 +108,7 @@ class Inbound:
             delivery=delivery,
             user_id=user_id,
             command=command,
-            correlation=correlation_of(delivery.payload),
+            **correlation_of(delivery.payload),
         )
         self._outbound.deliver([(request, rejection)])
 
@@ -77,17 +120,111 @@ class Inbound:
         else:
             assert payload.recipient_id is not None
             target = payload.recipient_id
-        correlation = {"clientMessageId": str(payload.client_message_id)}
-        if payload.request_id is not None:
-            correlation["requestId"] = payload.request_id
-        request = Request(delivery=delivery, user_id=user_id, command="sendMessage", correlation=correlation)
+        request = Request(
+            delivery=delivery,
+            user_id=user_id,
+            command="sendMessage",
+            client_message_id=str(payload.client_message_id),
+            request_id=payload.request_id,
+        )
         command = SendCommand(
-            sender_id=user_id,
+            user_id=user_id,
             target=target,
             client_message_id=ClientMessageId(payload.client_message_id),
             text=payload.text,
         )
-        self._send_message.submit(command, request)
+        self._pipeline.submit(command, request)
+
+    def _on_mark_as_delivered(self, user_id: UserId, delivery: Delivery) -> None:
+        payload = parse(MarkAsDeliveredPayload, delivery.payload)
+        self._mark(user_id, delivery, payload, payload.message_id, is_read=False)
+
+    def _on_mark_as_read(self, user_id: UserId, delivery: Delivery) -> None:
+        payload = parse(MarkAsReadPayload, delivery.payload)
+        self._mark(user_id, delivery, payload, payload.last_read_message_id, is_read=True)
+
+    def _mark(
+        self, user_id: UserId, delivery: Delivery, payload: MarkPayload, message_id: UUID, *, is_read: bool
+    ) -> None:
+        request = Request(
+            delivery=delivery,
+            user_id=user_id,
+            command="markAsRead" if is_read else "markAsDelivered",
+            request_id=payload.request_id,
+        )
+        mark = Mark(
+            conversation_id=ConversationId(payload.conversation_id),
+            user_id=user_id,
+            message_id=MessageId(message_id),
+            is_read=is_read,
+        )
+        self._pipeline.submit(MarkCommand(mark=mark), request)
+
+    def _on_sync(self, user_id: UserId, delivery: Delivery) -> None:
+        payload = parse(SyncPayload, delivery.payload)
+        request = Request(delivery=delivery, user_id=user_id, command="sync", request_id=payload.request_id)
+        self._start(self._answer_sync(request, payload), name="sync")
+
+    async def _answer_sync(self, request: Request, payload: SyncPayload) -> None:
+        """Reads beside the pipeline: a client that catches up holds up nobody."""
+        result: SyncPage | Rejection
+        try:
+            async with self._reads:
+                result = await self._sync(
+                    request.user_id,
+                    ConversationId(payload.conversation_id),
+                    after_seq=payload.after_seq,
+                    limit=payload.limit,
+                )
+        except Rejected as error:
+            result = error.rejection
+        except Exception:
+            result = incident("sync", payload.conversation_id)
+        self._outbound.deliver([(request, result)])
+
+    def _on_typing(self, user_id: UserId, delivery: Delivery) -> None:
+        """Acknowledged at once: a signal is worth no redelivery."""
+        payload = parse(TypingPayload, delivery.payload)
+        self._outbound.acknowledge(delivery)
+        request = Request(delivery=delivery, user_id=user_id, command="typing", request_id=payload.request_id)
+        command = TypingCommand(
+            user_id=user_id,
+            conversation_id=ConversationId(payload.conversation_id),
+            is_typing=payload.is_typing,
+        )
+        self._typing(command, lambda rejection: self._outbound.refuse(request, rejection))
+
+    def _on_presence(self, user_id: UserId, delivery: Delivery) -> None:
+        """Acknowledged before it is stored: what is lost, the next heartbeat or the lease puts right."""
+        payload = parse(PresencePayload, delivery.payload)
+        report = SessionReport(user_id=user_id, session_id=payload.session_id, state=payload.state)
+        self._presence.report(report)
+        self._outbound.acknowledge(delivery)
+
+    def _on_set_preferences(self, user_id: UserId, delivery: Delivery) -> None:
+        payload = parse(SetPreferencesPayload, delivery.payload)
+        request = Request(
+            delivery=delivery, user_id=user_id, command="setPreferences", request_id=payload.request_id
+        )
+        self._start(self._change_preferences(request, payload), name="set-preferences")
+
+    async def _change_preferences(self, request: Request, payload: SetPreferencesPayload) -> None:
+        result: Preferences | Rejection
+        try:
+            async with self._reads:
+                result = await self._set_preferences(
+                    request.user_id, read_receipts=payload.read_receipts, invisible=payload.invisible
+                )
+        except Rejected as error:
+            result = error.rejection
+        except Exception:
+            result = incident("set_preferences", request.user_id)
+        self._outbound.deliver([(request, result)])
+
+    def _start(self, work: Coroutine[None, None, None], *, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _on_platform_event(self, event_type: str, delivery: Delivery) -> None:
         """A platform event is acknowledged when its effect is there."""
@@ -102,9 +239,7 @@ class Inbound:
             _log.error("platform_event_malformed", type=event_type, reason=error.rejection.message)
             self._outbound.acknowledge(delivery)
             return
-        task = asyncio.create_task(self._forget(event, delivery), name="connections-changed")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._forget(event, delivery), name="connections-changed")
 
     async def _forget(self, event: ConnectionsChangedEvent, delivery: Delivery) -> None:
         await self._connections.forget(UserId(event.data.user_id_a), UserId(event.data.user_id_b))

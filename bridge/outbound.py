@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
-from bridge.payloads import encode_error, encode_message
+from bridge.payloads import (
+    encode_error,
+    encode_message,
+    encode_position,
+    encode_preferences,
+    encode_sync_page,
+)
 from bridge.session import Delivery, Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
-from service.domain.ids import UserId
+from service.domain.ids import ConversationId, UserId
+from service.domain.preferences import Preferences
 from service.metrics import COMMANDS, UNACKNOWLEDGED
+from service.use_cases.commit_commands import Result
+from service.use_cases.mark_position import Marked
 from service.use_cases.send_message import Sent
+from service.use_cases.sync_conversation import SyncPage
 
 _log = structlog.get_logger(__name__)
 
@@ -26,8 +37,8 @@ class Request:
     delivery: Delivery
     user_id: UserId
     command: str
-    correlation: dict[str, str]
-    """`clientMessageId` and `requestId`, where the command has them."""
+    client_message_id: str | None = None
+    request_id: str | None = None
 
 
 class Outbound:
@@ -37,24 +48,46 @@ class Outbound:
     keeps that order on the wire: a crash in between brings the command back.
     """
 
-    def __init__(self, topics: Topics, session: Session, flush: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        session: Session,
+        flush: Callable[[], None],
+        *,
+        on_sent: Callable[[UserId, ConversationId], None],
+    ) -> None:
         self._topics = topics
         self._session = session
         self._flush = flush
+        self._on_sent = on_sent
 
-    def deliver(self, results: Sequence[tuple[Request, Sent | Rejection]]) -> None:
+    def deliver(self, results: Sequence[tuple[Request, Result | SyncPage | Preferences]]) -> None:
         """Publishes the events of a batch, then acknowledges its commands."""
-        sent = 0
         for request, result in results:
-            if isinstance(result, Rejection):
-                self._publish_error(request, result)
-            else:
-                self._publish_message(request, result)
-                sent += 1
+            match result:
+                case Sent():
+                    self._publish_message(request, result)
+                case Marked():
+                    self._publish_position(request, result)
+                case SyncPage():
+                    self._answer(request, "syncPage", encode_sync_page(result, request.request_id))
+                case Preferences():
+                    self._answer(
+                        request, "preferencesChanged", encode_preferences(result, request.request_id)
+                    )
+                case Rejection():
+                    self._publish_error(request, result)
             self._session.acknowledge(request.delivery)
-        if sent:
-            COMMANDS.labels("sendMessage", "OK").inc(sent)
+        for command, count in Counter(
+            request.command for request, result in results if not isinstance(result, Rejection)
+        ).items():
+            COMMANDS.labels(command, "OK").inc(count)
         UNACKNOWLEDGED.set(self._session.unacknowledged)
+        self._flush()
+
+    def refuse(self, request: Request, rejection: Rejection) -> None:
+        """Tells of a refusal after the command was acknowledged."""
+        self._publish_error(request, rejection)
         self._flush()
 
     def acknowledge(self, delivery: Delivery) -> None:
@@ -64,14 +97,37 @@ class Outbound:
 
     def _publish_message(self, request: Request, result: Sent) -> None:
         message = result.message
+        self._on_sent(message.sender_id, message.conversation_id)
         body = encode_message(message)
-        request_id = request.correlation.get("requestId")
+        answer = body if request.request_id is None else encode_message(message, request.request_id)
+        self._answer(request, "messageSent", answer)
+        self._session.publish(self._topics.event(result.recipient_id, "newMessage"), body)
+
+    def _publish_position(self, request: Request, result: Marked) -> None:
+        """The reader's devices always hear of a read; the counterpart of what moved and may be seen.
+
+        A redelivered mark may have moved the position just before a crash: it is told again.
+        """
+        position, event = result.position, "messageRead" if result.mark.is_read else "messageDelivered"
+        body = encode_position(result, event)
+        if result.mark.is_read:
+            answer = (
+                body if request.request_id is None else encode_position(result, event, request.request_id)
+            )
+            self._answer(request, event, answer)
+        if not position.moved and not request.delivery.is_redelivery:
+            return
+        if not position.visible:
+            event, body = "messageDelivered", encode_position(result, "messageDelivered")
+        self._session.publish(self._topics.event(result.counterpart_id, event), body)
+
+    def _answer(self, request: Request, event: str, body: bytes) -> None:
+        """Publishes to all devices of the user who sent the command."""
         self._session.publish(
-            self._topics.event(message.sender_id, "messageSent"),
-            body if request_id is None else encode_message(message, request_id),
+            self._topics.event(request.user_id, event),
+            body,
             correlation_data=request.delivery.correlation_data,
         )
-        self._session.publish(self._topics.event(result.recipient_id, "newMessage"), body)
 
     def _publish_error(self, request: Request, rejection: Rejection) -> None:
         # An unknown command's name is the client's text: never a label, never logged.
@@ -82,13 +138,13 @@ class Outbound:
             command=command,
             code=rejection.code.value,
             user_id=request.user_id,
-            client_message_id=_loggable(request.correlation.get("clientMessageId")),
+            client_message_id=_loggable(request.client_message_id),
             packet_id=request.delivery.packet_id,
         )
-        self._session.publish(
-            self._topics.event(request.user_id, "error"),
-            encode_error(rejection, request.command, request.correlation),
-            correlation_data=request.delivery.correlation_data,
+        self._answer(
+            request,
+            "error",
+            encode_error(rejection, request.command, request.client_message_id, request.request_id),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Never, Self, TypeVar
+from typing import Annotated, Any, Never, Self, TypedDict, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -14,6 +14,11 @@ from pydantic_core import to_json
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import USER_ID
 from service.domain.message import MAX_TEXT_CHARACTERS, Message
+from service.domain.preferences import Preferences
+from service.domain.presence import Presence, PresenceState
+from service.use_cases.mark_position import Marked
+from service.use_cases.relay_typing import EXPIRES_S, TypingSignal
+from service.use_cases.sync_conversation import MAX_CHANGES, SyncPage
 
 MAX_PAYLOAD_BYTES = 32 * 1024
 
@@ -28,14 +33,19 @@ class _Payload(BaseModel):
     )
 
 
-class SendMessagePayload(_Payload):
+class _CommandPayload(_Payload):
+    """What every command may carry: an id that its answer repeats."""
+
+    request_id: Annotated[str, Field(max_length=128)] | None = None
+
+
+class SendMessagePayload(_CommandPayload):
     """`sendMessage`: exactly one of conversation and recipient."""
 
     conversation_id: UUID | None = None
     recipient_id: Annotated[str, _USER_ID] | None = None
     client_message_id: UUID
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
-    request_id: Annotated[str, Field(max_length=128)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,6 +54,59 @@ class SendMessagePayload(_Payload):
         # PostgreSQL's text type has no place for it.
         if "\0" in self.text:
             raise ValueError("text contains the character U+0000")
+        return self
+
+
+class MarkPayload(_CommandPayload):
+    """What both marks have in common."""
+
+    conversation_id: UUID
+
+
+class MarkAsDeliveredPayload(MarkPayload):
+    """`markAsDelivered`: up to and including this message."""
+
+    message_id: UUID
+
+
+class MarkAsReadPayload(MarkPayload):
+    """`markAsRead`: up to and including this message; implies delivered."""
+
+    last_read_message_id: UUID
+
+
+class SyncPayload(_CommandPayload):
+    """`sync`: what follows a position; limits are the use case's."""
+
+    conversation_id: UUID
+    after_seq: Annotated[int, Field(ge=0, lt=2**63)]
+    limit: Annotated[int, Field(ge=1, le=MAX_CHANGES)] = MAX_CHANGES
+
+
+class TypingPayload(_CommandPayload):
+    """`typing`: repeated while it lasts."""
+
+    conversation_id: UUID
+    is_typing: bool
+
+
+class PresencePayload(_CommandPayload):
+    """`presence`: what one MQTT session of a device says of itself."""
+
+    state: Annotated[PresenceState, Field(strict=False)]
+    session_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class SetPreferencesPayload(_CommandPayload):
+    """`setPreferences`: at least one of them."""
+
+    read_receipts: bool | None = None
+    invisible: bool | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.read_receipts is None and self.invisible is None:
+            raise ValueError("give readReceipts or invisible")
         return self
 
 
@@ -102,29 +165,44 @@ _REASONS = {
 }
 
 
-def correlation_of(payload: bytes) -> dict[str, str]:
-    """`clientMessageId` and `requestId` of a payload that failed validation, where it has them.
+class Correlation(TypedDict, total=False):
+    """What of a malformed command tells its sender which one the error answers."""
 
-    They tell the sender which of its commands the error answers.
-    """
+    client_message_id: str
+    request_id: str
+
+
+def correlation_of(payload: bytes) -> Correlation:
+    """`clientMessageId` and `requestId` of a payload that failed validation, where it has them."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         return {}
     try:
         value: Any = json.loads(payload)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(value, dict):
-        return {}
-    return {
-        name: value[name]
-        for name in ("clientMessageId", "requestId")
-        if isinstance(value.get(name), str) and len(value[name]) <= 128 and value[name].isprintable()
-    }
+    correlation: Correlation = {}
+    if isinstance(value, dict):
+        if _is_short_text(value.get("clientMessageId")):
+            correlation["client_message_id"] = value["clientMessageId"]
+        if _is_short_text(value.get("requestId")):
+            correlation["request_id"] = value["requestId"]
+    return correlation
+
+
+def _is_short_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 128 and value.isprintable()
 
 
 def encode_message(message: Message, request_id: str | None = None) -> bytes:
     """The payload of `newMessage`, and of `messageSent` for the author's devices."""
-    body: dict[str, Any] = {
+    body = _message(message)
+    if request_id is not None:
+        body["requestId"] = request_id
+    return to_json(body)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {
         "messageId": message.id,
         "conversationId": message.conversation_id,
         "seq": message.seq,
@@ -133,22 +211,91 @@ def encode_message(message: Message, request_id: str | None = None) -> bytes:
         "timestamp": rfc3339(message.created_at),
         "clientMessageId": message.client_message_id,
     }
+
+
+def encode_sync_page(page: SyncPage, request_id: str | None) -> bytes:
+    """The payload of `syncPage`."""
+    body: dict[str, Any] = {
+        "conversationId": page.conversation_id,
+        "afterSeq": page.after_seq,
+        "changes": [{"type": "message", **_message(message)} for message in page.messages],
+        "positions": [
+            {"userId": user, "deliveredSeq": at.delivered_seq, "readSeq": at.read_seq}
+            for user, at in page.positions.items()
+        ],
+        "complete": page.complete,
+    }
     if request_id is not None:
         body["requestId"] = request_id
     return to_json(body)
 
 
-def encode_error(rejection: Rejection, command: str, correlation: dict[str, str]) -> bytes:
+def encode_position(result: Marked, event: str, request_id: str | None = None) -> bytes:
+    """The payload of `messageDelivered` and `messageRead`."""
+    position = result.position
+    body: dict[str, Any] = {
+        "conversationId": result.mark.conversation_id,
+        "messageId": position.message_id,
+        "seq": position.seq,
+        "userId": result.mark.user_id,
+        "readAt" if event == "messageRead" else "deliveredAt": rfc3339(position.reached_at),
+    }
+    if request_id is not None:
+        body["requestId"] = request_id
+    return to_json(body)
+
+
+def encode_typing(signal: TypingSignal) -> bytes:
+    """The payload of the event `typing`."""
+    return to_json(
+        {
+            "conversationId": signal.conversation_id,
+            "userId": signal.user_id,
+            "isTyping": signal.is_typing,
+            "expiresInMs": round(EXPIRES_S * 1_000),
+        }
+    )
+
+
+def encode_presence(presence: Presence) -> bytes:
+    """The payload of the event `presence`."""
+    seen_at = presence.last_seen_at
+    return to_json(
+        {
+            "userId": presence.user_id,
+            "state": presence.state.value,
+            "lastSeenAt": rfc3339(seen_at) if seen_at is not None else None,
+        }
+    )
+
+
+def encode_preferences(preferences: Preferences, request_id: str | None) -> bytes:
+    """The payload of `preferencesChanged`."""
+    body: dict[str, Any] = {
+        "readReceipts": preferences.read_receipts,
+        "invisible": preferences.invisible,
+    }
+    if request_id is not None:
+        body["requestId"] = request_id
+    return to_json(body)
+
+
+def encode_error(
+    rejection: Rejection, command: str, client_message_id: str | None, request_id: str | None
+) -> bytes:
     """The payload of `error`."""
     body: dict[str, Any] = {
         "code": rejection.code.value,
         "message": rejection.message,
         "retryable": rejection.retryable,
         "command": command,
-        **correlation,
     }
     if rejection.retry_after_ms is not None:
         body["retryAfterMs"] = rejection.retry_after_ms
+    if client_message_id is not None:
+        body["clientMessageId"] = client_message_id
+    if request_id is not None:
+        body["requestId"] = request_id
     return to_json(body)
 
 

@@ -44,6 +44,8 @@ class Delivery:
     packet_id: int | None
     """None at QoS 0, where there is nothing to acknowledge."""
     link: int
+    is_redelivery: bool
+    """The broker may have delivered it before: what followed then may have been lost."""
     acknowledged: bool = False
 
 
@@ -177,20 +179,27 @@ class Session:
         topic: str,
         payload: bytes,
         *,
+        qos: int = 1,
         message_expiry_s: int | None = None,
         correlation_data: bytes | None = None,
-    ) -> None:
-        """Queues a PUBLISH at QoS 1, in order; dropped while there is no link.
+    ) -> bool:
+        """Queues a PUBLISH at QoS 1, in order; dropped, and False, while there is no link.
 
-        A drop loses nothing: its cause is not acknowledged then, and comes again.
+        A command's drop loses nothing: it is not acknowledged then, and comes again.
+        At QoS 0 it passes by the receive window, and is neither confirmed nor sent again.
         """
         if not self._connected:
-            return
+            return False
+        if qos == 0:
+            packet = mqtt5.PublishPacket(topic, payload, message_expiry_interval=message_expiry_s)
+            self._out.append(packet.write())
+            return True
         publication = _Publish(topic, payload, message_expiry_s, correlation_data)
         if self._backlog or len(self._in_flight) >= self._window:
             self._backlog.append(publication)
         else:
             self._write_publish(publication)
+        return True
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Marks a delivery as done and queues every PUBACK that is due, in arrival order (4.6.0-2)."""
@@ -270,6 +279,7 @@ class Session:
             correlation_data=packet.correlation_data,
             packet_id=packet.packet_id,
             link=self._link,
+            is_redelivery=packet.duplicate,
         )
         if packet.packet_id is not None:
             self._unacknowledged.append(delivery)

@@ -12,9 +12,11 @@ import structlog
 from bridge.inbound import Inbound
 from bridge.outbound import Outbound, Request
 from bridge.session import Session, SessionOptions
+from bridge.signals import Signals
 from bridge.topics import Topics
 from bridge.transport import BrokerLink, LinkOptions
 from service.cache.connections import CachedConnections
+from service.cache.presence import RedisPresence
 from service.cache.redis_connections import RedisConnections
 from service.domain.errors import Rejected
 from service.grpc_api.authentication import TokenVerifier
@@ -26,15 +28,26 @@ from service.service_token import SERVICE_USER, service_token_source
 from service.settings import Environment, Settings
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresMessageWriter
+from service.storage.messages import PostgresBatchWriter
 from service.storage.migrations import migrate
+from service.storage.preferences import PostgresPreferences
+from service.storage.presence import PostgresCounterparts, PostgresLastSeen
 from service.storage.reads import PostgresConversationReader
-from service.use_cases.authorize_sender import AuthorizeSender
+from service.storage.receipts import PostgresReceiptReader
+from service.use_cases.authorize import Authorize
+from service.use_cases.commit_commands import CommitCommands
 from service.use_cases.get_conversation import GetConversation
 from service.use_cases.get_history import GetHistory
+from service.use_cases.get_message_receipts import GetMessageReceipts
+from service.use_cases.get_preferences import GetPreferences
+from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
-from service.use_cases.send_message import SendMessage
+from service.use_cases.relay_typing import RelayTyping
+from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.sync_conversation import SyncConversation
+from service.use_cases.tell_presence import TellPresence
+from service.use_cases.track_presence import TrackPresence
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +81,7 @@ class App:
             negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
         )
         self._conversations = PostgresConversationRepository(self._database)
-        self._authorize = AuthorizeSender(self._conversations, self._connections, time.time_ns)
+        self._authorize = Authorize(self._conversations, self._connections, time.time_ns)
         self._wire_bridge(token)
         self._grpc = self._wire_grpc()
         self._http = OperationsServer(
@@ -99,16 +112,51 @@ class App:
             # Invalidations may have been lost with the session.
             on_session_lost=self._connections.forget_everything,
         )
-        outbound = Outbound(topics, session, self._link.flush)
-        self._send_message: SendMessage[Request] = SendMessage(
+        signals = Signals(topics, session, self._link.flush, presence_lifetime_s=settings.presence_lease_s)
+        self._wire_signals(signals)
+        outbound = Outbound(topics, session, self._link.flush, on_sent=self._typing.sent)
+        self._commands: CommitCommands[Request] = CommitCommands(
             self._authorize,
             self._conversations,
-            PostgresMessageWriter(self._commits),
+            PostgresBatchWriter(self._commits),
             outbound.deliver,
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
         )
-        inbound = Inbound(topics, outbound, self._send_message, self._connections)
+        sync = SyncConversation(self._authorize, PostgresConversationReader(self._database))
+        inbound = Inbound(
+            topics,
+            outbound,
+            self._commands,
+            sync,
+            self._connections,
+            typing=self._typing,
+            presence=self._presence,
+            # The bridge answers by itself, with the command's request id.
+            set_preferences=SetPreferences(self._preferences, self._presence.preferences_changed),
+        )
+
+    def _wire_signals(self, signals: Signals) -> None:
+        """Typing, presence and preferences: what is told beside the messages."""
+        settings = self._settings
+        self._typing = RelayTyping(self._authorize, signals.typing)
+        self._presence_store = store = RedisPresence(str(settings.redis_url), lease=settings.presence_lease_s)
+        counterparts = PostgresCounterparts(self._database)
+        last_seen = PostgresLastSeen(self._database)
+        self._preferences = PostgresPreferences(self._database)
+        tell = TellPresence(store, counterparts, self._connections, self._preferences, last_seen, signals)
+        self._presence = TrackPresence(
+            store,
+            tell,
+            self._typing.gone,
+            lease=settings.presence_lease_s,
+            sweep=settings.presence_sweep_s,
+        )
+        self._get_presence = GetPresence(store, counterparts, self._connections, last_seen)
+        self._get_preferences = GetPreferences(self._preferences)
+        self._set_preferences = SetPreferences(
+            self._preferences, self._presence.preferences_changed, signals.preferences
+        )
 
     def _wire_grpc(self) -> GrpcServer:
         settings = self._settings
@@ -118,6 +166,11 @@ class App:
             list_conversations=ListConversations(reader),
             get_conversation=GetConversation(reader),
             open_conversation=OpenConversation(self._authorize, reader),
+            get_message_receipts=GetMessageReceipts(self._authorize, PostgresReceiptReader(self._database)),
+            sync_conversation=SyncConversation(self._authorize, reader),
+            get_presence=self._get_presence,
+            get_preferences=self._get_preferences,
+            set_preferences=self._set_preferences,
         )
         verifier = TokenVerifier(
             algorithm=settings.jwt_algorithm,
@@ -158,19 +211,22 @@ class App:
         await self._grpc.start()
         await self._grpc.set_serving(True)
         async with asyncio.TaskGroup() as tasks:
-            pipeline = tasks.create_task(self._send_message.run(), name="pipeline")
+            pipeline = tasks.create_task(self._commands.run(), name="pipeline")
             link = tasks.create_task(self._link.run(), name="broker-link")
+            typing = tasks.create_task(self._typing.run(), name="typing")
+            presence = tasks.create_task(self._presence.run(), name="presence")
             http = tasks.create_task(self._http.serve(), name="operations-http")
             _log.info("service_started")
             await stop.wait()
             self._stopping = True
             await self._take_down()
-            pipeline.cancel()
-            link.cancel()
+            for task in (pipeline, link, typing, presence):
+                task.cancel()
             self._http.should_exit = True
             await http
         await self._connections.aclose()
         await self._redis.aclose()
+        await self._presence_store.aclose()
         await self._channel.close(None)
         await self._database.close()
         await self._commits.close()

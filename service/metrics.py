@@ -20,3 +20,6 @@ BROKER_CONNECTED = Gauge("messaging_broker_connected", "1 while subscribed at th
 BROKER_RECONNECTS = Counter("messaging_broker_reconnects", "Links to the broker that were lost")
 UNACKNOWLEDGED = Gauge("messaging_unacknowledged_commands", "Commands received and not yet acknowledged")
 PLATFORM_EVENTS = Counter("messaging_platform_events", "Platform events, by outcome", ["outcome"])
+TYPING = Counter("messaging_typing_signals", "Typing signals by what became of them", ["outcome"])
+PRESENCE_REPORTS = Counter("messaging_presence_reports", "What sessions said of themselves", ["state"])
+PRESENCE_TOLD = Counter("messaging_presence_told", "Changes of users' presence told to others", ["state"])

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     http_port: Port = 8081
     """`/healthz`, `/readyz`, `/metrics`."""
 
+    presence_lease_s: Annotated[float, Field(ge=0.5, le=600)] = 60.0
+    """How long a device is believed to be here after its last heartbeat; clients send three in that time."""
+    presence_sweep_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+    """How often expired leases are looked for."""
+
     batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 512
     """Messages in one commit at the most."""
     shutdown_grace_s: Annotated[float, Field(gt=0, le=60)] = 8.0

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from service.domain.conversation import Conversation
 from service.domain.errors import ErrorCode, Rejected
-from service.domain.ids import ClientMessageId, ConversationId, UserId
+from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
+from service.domain.receipts import Mark, Position, Positions
 from service.use_cases.ports import Committed
 
 
@@ -38,31 +39,77 @@ class MemoryConversations:
 
 
 class MemoryMessages:
-    """`MessageWriter` in lists, one per conversation."""
+    """`BatchWriter` in lists, one per conversation."""
 
     def __init__(self, conversations: MemoryConversations) -> None:
         self._conversations = conversations
         self._by_key: dict[tuple[UserId, ClientMessageId], Committed] = {}
-        self._last_seq: dict[ConversationId, int] = {}
+        self._history: dict[ConversationId, list[MessageId]] = {}
+        self._positions: dict[tuple[ConversationId, UserId], Positions] = {}
+        self._reached: dict[tuple[ConversationId, UserId, bool, int], datetime] = {}
+        self.hiding: set[UserId] = set()
+        """Users who let nobody see what they read."""
         self.batches: list[int] = []
 
-    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
-        self.batches.append(len(drafts))
-        return [self._append(draft) for draft in drafts]
+    async def commit(
+        self, drafts: Sequence[Draft], marks: Sequence[Mark]
+    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
+        self.batches.append(len(drafts) + len(marks))
+        rows = [self._append(draft) for draft in drafts]
+        return rows, self._advance(marks)
 
     def _append(self, draft: Draft) -> Committed | None:
         if draft.key in self._by_key:
             return self._by_key[draft.key]
         if draft.conversation_id not in self._conversations.stored:
             return None
-        seq = self._last_seq.get(draft.conversation_id, 0) + 1
-        self._last_seq[draft.conversation_id] = seq
+        history = self._history.setdefault(draft.conversation_id, [])
+        history.append(draft.id)
         row = Committed(
             id=draft.id,
             conversation_id=draft.conversation_id,
-            seq=seq,
+            seq=len(history),
             body_hash=draft.body_hash,
             created_at=datetime.now(UTC),
         )
         self._by_key[draft.key] = row
         return row
+
+    def _advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
+        aimed = [(mark, self._seq(mark)) for mark in marks]
+        before = dict(self._positions)
+        for mark, seq in aimed:
+            at = self._positions.get((mark.conversation_id, mark.user_id), Positions())
+            if seq is not None:
+                self._positions[mark.conversation_id, mark.user_id] = Positions(
+                    delivered_seq=max(at.delivered_seq, seq),
+                    read_seq=max(at.read_seq, seq if mark.is_read else 0),
+                )
+        movers: set[tuple[ConversationId, UserId, bool]] = set()
+        return [None if seq is None else self._position(mark, seq, before, movers) for mark, seq in aimed]
+
+    def _position(
+        self,
+        mark: Mark,
+        seq: int,
+        before: dict[tuple[ConversationId, UserId], Positions],
+        movers: set[tuple[ConversationId, UserId, bool]],
+    ) -> Position:
+        place = (mark.conversation_id, mark.user_id)
+        old, new = before.get(place, Positions()), self._positions[place]
+        was, now = (old.read_seq, new.read_seq) if mark.is_read else (old.delivered_seq, new.delivered_seq)
+        moved = seq == now > was and (*place, mark.is_read) not in movers
+        if moved:
+            movers.add((*place, mark.is_read))
+        reached_at = self._reached.setdefault((*place, mark.is_read, now), datetime.now(UTC))
+        return Position(
+            message_id=self._history[mark.conversation_id][now - 1],
+            seq=now,
+            reached_at=reached_at,
+            moved=moved,
+            visible=not mark.is_read or mark.user_id not in self.hiding,
+        )
+
+    def _seq(self, mark: Mark) -> int | None:
+        history = self._history.get(mark.conversation_id, [])
+        return history.index(mark.message_id) + 1 if mark.message_id in history else None

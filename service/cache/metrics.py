@@ -41,3 +41,6 @@ class KnownAnswers(Collector):
 
 KNOWN = KnownAnswers()
 REGISTRY.register(KNOWN)
+PRESENCE_FAILURES = Counter(
+    "messaging_presence_store_failures_total", "Redis commands of presence that failed", ["operation"]
+)

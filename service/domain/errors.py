@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     """No token, or one that does not verify (gRPC and REST; the broker refuses such clients itself)."""
     CONVERSATION_NOT_FOUND = "CONVERSATION_NOT_FOUND"
     """No such conversation, or one that the caller takes no part in: the two look the same."""
+    MESSAGE_NOT_FOUND = "MESSAGE_NOT_FOUND"
+    """The conversation has no such message."""
     NOT_CONNECTED = "NOT_CONNECTED"
     """Sender and recipient are not first-degree connections."""
     IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"

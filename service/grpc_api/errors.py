@@ -17,6 +17,7 @@ STATUS: Mapping[ErrorCode, grpc.StatusCode] = MappingProxyType(
         ErrorCode.UNKNOWN_COMMAND: grpc.StatusCode.UNIMPLEMENTED,
         ErrorCode.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
         ErrorCode.CONVERSATION_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+        ErrorCode.MESSAGE_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
         ErrorCode.NOT_CONNECTED: grpc.StatusCode.PERMISSION_DENIED,
         ErrorCode.IDEMPOTENCY_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
         ErrorCode.AUTHORIZATION_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

@@ -21,11 +21,22 @@ from service.grpc_api.encoding import (
     list_response,
     parse_conversation_id,
     parse_direction,
+    parse_message_id,
+    parse_user_ids,
+    preferences_response,
+    presence_response,
+    receipts_response,
+    sync_response,
 )
 from service.use_cases.get_conversation import GetConversation
 from service.use_cases.get_history import GetHistory
+from service.use_cases.get_message_receipts import GetMessageReceipts
+from service.use_cases.get_preferences import GetPreferences
+from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
+from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.sync_conversation import SyncConversation
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -40,11 +51,21 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         list_conversations: ListConversations,
         get_conversation: GetConversation,
         open_conversation: OpenConversation,
+        get_message_receipts: GetMessageReceipts,
+        sync_conversation: SyncConversation,
+        get_presence: GetPresence,
+        get_preferences: GetPreferences,
+        set_preferences: SetPreferences,
     ) -> None:
         self._get_history = get_history
         self._list_conversations = list_conversations
         self._get_conversation = get_conversation
         self._open_conversation = open_conversation
+        self._get_message_receipts = get_message_receipts
+        self._sync_conversation = sync_conversation
+        self._get_presence = get_presence
+        self._get_preferences = get_preferences
+        self._set_preferences = set_preferences
 
     async def GetMessageHistory(  # noqa: N802
         self, request: pb.GetMessageHistoryRequest, context: _Context
@@ -75,17 +96,62 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         next_cursor = ""
         if page.has_more:
             next_cursor = encode_list_cursor(user, page.summaries[-1].activity_id)
-        return list_response(page.summaries, next_cursor)
+        return list_response(page.summaries, next_cursor, user)
 
     async def GetConversation(  # noqa: N802
         self, request: pb.GetConversationRequest, context: _Context
     ) -> pb.Conversation:
         """One conversation as the caller sees it."""
-        conversation_id = parse_conversation_id(request.conversation_id)
-        return conversation_response(await self._get_conversation(caller(), conversation_id))
+        user, conversation_id = caller(), parse_conversation_id(request.conversation_id)
+        return conversation_response(await self._get_conversation(user, conversation_id), user)
 
     async def OpenConversation(  # noqa: N802
         self, request: pb.OpenConversationRequest, context: _Context
     ) -> pb.Conversation:
         """The direct conversation with another user, opened if it is not yet."""
-        return conversation_response(await self._open_conversation(caller(), request.recipient_id))
+        user = caller()
+        return conversation_response(await self._open_conversation(user, request.recipient_id), user)
+
+    async def GetMessageReceipts(  # noqa: N802
+        self, request: pb.GetMessageReceiptsRequest, context: _Context
+    ) -> pb.GetMessageReceiptsResponse:
+        """When the participants other than its author got and read a message."""
+        receipts = await self._get_message_receipts(
+            caller(), parse_conversation_id(request.conversation_id), parse_message_id(request.message_id)
+        )
+        return receipts_response(receipts)
+
+    async def SyncConversation(  # noqa: N802
+        self, request: pb.SyncConversationRequest, context: _Context
+    ) -> pb.SyncConversationResponse:
+        """What follows a position: the page that `sync` gives over MQTT."""
+        page = await self._sync_conversation(
+            caller(),
+            parse_conversation_id(request.conversation_id),
+            after_seq=request.after_seq,
+            limit=request.limit,
+        )
+        return sync_response(page)
+
+    async def GetPresence(  # noqa: N802
+        self, request: pb.GetPresenceRequest, context: _Context
+    ) -> pb.GetPresenceResponse:
+        """Presence of those of the users who are connected counterparts of the caller."""
+        return presence_response(await self._get_presence(caller(), parse_user_ids(request.user_ids)))
+
+    async def GetPreferences(  # noqa: N802
+        self, request: pb.GetPreferencesRequest, context: _Context
+    ) -> pb.Preferences:
+        """What the caller lets others see."""
+        return preferences_response(await self._get_preferences(caller()))
+
+    async def SetPreferences(  # noqa: N802
+        self, request: pb.SetPreferencesRequest, context: _Context
+    ) -> pb.Preferences:
+        """Changes what the caller lets others see."""
+        preferences = await self._set_preferences(
+            caller(),
+            read_receipts=request.read_receipts if request.HasField("read_receipts") else None,
+            invisible=request.invisible if request.HasField("invisible") else None,
+        )
+        return preferences_response(preferences)

@@ -1,16 +1,18 @@
-"""Appends messages: one statement, one commit, for a whole batch."""
+"""Commits batches: one statement appends all messages, one moves all positions, one commit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 from psycopg.rows import tuple_row
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
+from service.domain.receipts import Mark, Position
 from service.storage.database import Database, translated_errors
+from service.storage.marks import advance
 from service.use_cases.ports import Committed
 
 # The conversations are locked in id order, so that two instances cannot
@@ -66,44 +68,53 @@ _ATTEMPTS = 4
 """A second attempt settles a race of two instances for one key; more is luck."""
 
 
-class PostgresMessageWriter:
-    """The `MessageWriter` port on PostgreSQL."""
+class PostgresBatchWriter:
+    """The `BatchWriter` port on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
-        """See `MessageWriter.append`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+    async def commit(
+        self, drafts: Sequence[Draft], marks: Sequence[Mark]
+    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
+        """See `BatchWriter.commit`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         races = retry_if_exception_type((psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected))
-        with translated_errors("append"):
-            async for attempt in AsyncRetrying(retry=races, stop=stop_after_attempt(_ATTEMPTS), reraise=True):
-                with attempt:
-                    rows = await self._execute(drafts)
-        return [rows.get(draft.key) for draft in drafts]
+        patient = AsyncRetrying(retry=races, stop=stop_after_attempt(_ATTEMPTS), reraise=True)
+        with translated_errors("commit"):
+            return await patient(self._commit, drafts, marks)
 
-    async def _execute(self, drafts: Sequence[Draft]) -> dict[tuple[UserId, ClientMessageId], Committed]:
-        parameters = (
-            [draft.id for draft in drafts],
-            [draft.conversation_id for draft in drafts],
-            [draft.sender_id for draft in drafts],
-            [draft.client_message_id for draft in drafts],
-            [draft.body_hash for draft in drafts],
-            [draft.text for draft in drafts],
-            list({draft.conversation_id for draft in drafts}),
+    async def _commit(
+        self, drafts: Sequence[Draft], marks: Sequence[Mark]
+    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
+        async with self._database.connection() as connection:
+            # A statement alone is its own transaction and saves two round trips.
+            if not marks:
+                return await _append(connection, drafts), ()
+            if not drafts:
+                return (), await advance(connection, marks)
+            async with connection.transaction():
+                return await _append(connection, drafts), await advance(connection, marks)
+
+
+async def _append(
+    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft]
+) -> Sequence[Committed | None]:
+    parameters = (
+        [draft.id for draft in drafts],
+        [draft.conversation_id for draft in drafts],
+        [draft.sender_id for draft in drafts],
+        [draft.client_message_id for draft in drafts],
+        [draft.body_hash for draft in drafts],
+        [draft.text for draft in drafts],
+        list({draft.conversation_id for draft in drafts}),
+    )
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_APPEND, parameters)
+        rows = await cursor.fetchall()
+    found = {
+        (sender, key): Committed(
+            id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
         )
-        async with (
-            self._database.connection() as connection,
-            connection.cursor(binary=True, row_factory=tuple_row) as cursor,
-        ):
-            await cursor.execute(_APPEND, parameters)
-            rows = await cursor.fetchall()
-        return {
-            (UserId(sender), ClientMessageId(key)): Committed(
-                id=MessageId(id_),
-                conversation_id=ConversationId(conversation),
-                seq=seq,
-                body_hash=body_hash,
-                created_at=created_at,
-            )
-            for id_, conversation, seq, sender, key, body_hash, created_at in rows
-        }
+        for id_, conversation, seq, sender, key, body_hash, created_at in rows
+    }
+    return [found.get(draft.key) for draft in drafts]

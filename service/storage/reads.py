@@ -28,11 +28,11 @@ _MAX_ACTIVITY = UUID(int=2**128 - 1)
 # would read and sort all of it; an unknown limit makes it walk the index.
 _HISTORY = """
 SELECT delivered_seq AS seq, NULL::uuid AS id, user_id AS sender_id, NULL::uuid AS client_message_id,
-       NULL::text AS text, NULL::timestamptz AS created_at, read_seq
+       NULL::text AS text, NULL::timestamptz AS created_at, read_seq, shown_read_seq
 FROM participant
 WHERE conversation_id = %(conversation_id)b
 UNION ALL
-(SELECT seq, id, sender_id, client_message_id, text, created_at, NULL
+(SELECT seq, id, sender_id, client_message_id, text, created_at, NULL, NULL
  FROM message
  WHERE conversation_id = %(conversation_id)b AND seq {beyond} %(after_seq)b
  ORDER BY seq {order}
@@ -48,8 +48,9 @@ _SUMMARIES = """
 WITH page AS MATERIALIZED (
     SELECT c.id, c.kind, c.created_at, c.activity_id, c.last_seq,
            me.delivered_seq AS my_delivered_seq, me.read_seq AS my_read_seq,
+           me.shown_read_seq AS my_shown_read_seq,
            other.user_id AS other_id, other.delivered_seq AS other_delivered_seq,
-           other.read_seq AS other_read_seq
+           other.read_seq AS other_read_seq, other.shown_read_seq AS other_shown_read_seq
     FROM participant AS me
     JOIN conversation AS c ON c.id = me.conversation_id
     JOIN participant AS other ON other.conversation_id = c.id AND other.user_id <> me.user_id
@@ -101,8 +102,8 @@ class PostgresConversationReader:
         }
         rows = await self._rows("history", statement, parameters)
         positions = {
-            UserId(user): Positions(delivered_seq=delivered_seq, read_seq=read_seq)
-            for delivered_seq, id_, user, _, _, _, read_seq in rows[:2]
+            UserId(user): _positions(delivered_seq, read_seq, shown_read_seq)
+            for delivered_seq, id_, user, _, _, _, read_seq, shown_read_seq in rows[:2]
             if id_ is None
         }
         found = rows[len(positions) :]
@@ -116,7 +117,7 @@ class PostgresConversationReader:
                 text=text,
                 created_at=created_at,
             )
-            for seq, id_, sender_id, client_message_id, text, created_at, _ in found[:limit]
+            for seq, id_, sender_id, client_message_id, text, created_at, _, _ in found[:limit]
         ]
         return HistoryPage(messages=messages, positions=positions, has_more=len(found) > limit)
 
@@ -147,22 +148,22 @@ class PostgresConversationReader:
 
 
 def _summary(user: UserId, row: tuple[Any, ...]) -> ConversationSummary:
-    id_, kind, created_at, activity_id, last_seq, *participation, unread_count = row[:11]
-    my_delivered_seq, my_read_seq, other_id, other_delivered_seq, other_read_seq = participation
-    other = UserId(other_id)
+    id_, kind, created_at, activity_id, last_seq, *mine, other_id = row[:9]
+    other, unread_count = UserId(other_id), row[12]
     first, second = sorted((user, other))
     return ConversationSummary(
         conversation=Conversation(id=ConversationId(id_), kind=Kind(kind), participants=(first, second)),
         created_at=created_at,
         activity_id=activity_id,
         last_seq=last_seq,
-        last_message=_last_message(ConversationId(id_), row[11:]),
-        positions={
-            user: Positions(delivered_seq=my_delivered_seq, read_seq=my_read_seq),
-            other: Positions(delivered_seq=other_delivered_seq, read_seq=other_read_seq),
-        },
+        last_message=_last_message(ConversationId(id_), row[13:]),
+        positions={user: _positions(*mine), other: _positions(*row[9:12])},
         unread_count=unread_count,
     )
+
+
+def _positions(delivered_seq: int, read_seq: int, shown_read_seq: int) -> Positions:
+    return Positions(delivered_seq=delivered_seq, read_seq=read_seq, shown_read_seq=shown_read_seq)
 
 
 def _last_message(conversation_id: ConversationId, row: tuple[Any, ...]) -> Message | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.domain.errors import Rejected
 from service.domain.ids import ConversationId, UserId
-from service.use_cases.authorize_sender import NOT_FOUND
+from service.use_cases.authorize import NOT_FOUND
 from service.use_cases.paging import page_limit
 from service.use_cases.ports import ConversationReader, ConversationRepository, Direction, HistoryPage
 

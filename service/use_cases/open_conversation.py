@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.domain.ids import UserId
-from service.use_cases.authorize_sender import AuthorizeSender
+from service.use_cases.authorize import Authorize
 from service.use_cases.get_conversation import GetConversation
 from service.use_cases.ports import ConversationReader, ConversationSummary
 
@@ -14,7 +14,7 @@ class OpenConversation:
     Who may open is who may send: both ask the same use case.
     """
 
-    def __init__(self, authorize: AuthorizeSender, reader: ConversationReader) -> None:
+    def __init__(self, authorize: Authorize, reader: ConversationReader) -> None:
         self._authorize = authorize
         self._get_conversation = GetConversation(reader)
 

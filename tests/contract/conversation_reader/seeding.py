@@ -124,7 +124,13 @@ class PostgresSeed:
 
     async def positions(self, conversation: Conversation, user: str, positions: Positions) -> None:
         await self.connection.execute(
-            "UPDATE participant SET delivered_seq = %s, read_seq = %s"
+            "UPDATE participant SET delivered_seq = %s, read_seq = %s, shown_read_seq = %s"
             " WHERE conversation_id = %s AND user_id = %s",
-            (positions.delivered_seq, positions.read_seq, conversation.id, user),
+            (
+                positions.delivered_seq,
+                positions.read_seq,
+                positions.shown_read_seq,
+                conversation.id,
+                user,
+            ),
         )

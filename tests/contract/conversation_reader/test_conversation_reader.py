@@ -90,9 +90,10 @@ async def test_positions_of_any_width_are_walked_from(world: World, after_seq: i
 async def test_a_page_carries_the_positions_of_both_participants(world: World) -> None:
     conversation = await world.seed.conversation(ALICE, BOB)
     await world.seed.messages(conversation, [ALICE, BOB, ALICE])
-    await world.seed.positions(conversation, BOB, Positions(delivered_seq=3, read_seq=1))
+    of_bob = Positions(delivered_seq=3, read_seq=2, shown_read_seq=1)
+    await world.seed.positions(conversation, BOB, of_bob)
     page = await world.reader.history(conversation.id, limit=2, direction=Direction.OLDER, after_seq=None)
-    assert page.positions == {ALICE: Positions(), BOB: Positions(delivered_seq=3, read_seq=1)}
+    assert page.positions == {ALICE: Positions(), BOB: of_bob}
 
 
 async def test_an_unknown_conversation_has_no_history_and_no_summary(world: World) -> None:
@@ -105,7 +106,8 @@ async def test_an_unknown_conversation_has_no_history_and_no_summary(world: Worl
 async def test_a_summary_holds_what_its_participant_sees(world: World) -> None:
     conversation = await world.seed.conversation(BOB, ALICE)
     messages = await world.seed.messages(conversation, [ALICE, BOB, BOB, ALICE, BOB])
-    await world.seed.positions(conversation, ALICE, Positions(delivered_seq=5, read_seq=2))
+    position = Positions(delivered_seq=5, read_seq=2, shown_read_seq=1)
+    await world.seed.positions(conversation, ALICE, position)
     of_alice = await world.reader.summary(ALICE, conversation.id)
     of_bob = await world.reader.summary(BOB, conversation.id)
     assert of_alice is not None
@@ -115,7 +117,7 @@ async def test_a_summary_holds_what_its_participant_sees(world: World) -> None:
     assert of_alice.last_seq == of_bob.last_seq == 5
     assert of_alice.activity_id == of_bob.activity_id == messages[-1].id
     assert of_alice.positions == of_bob.positions
-    assert of_alice.positions == {ALICE: Positions(delivered_seq=5, read_seq=2), BOB: Positions()}
+    assert of_alice.positions == {ALICE: position, BOB: Positions()}
     # Behind position 2, Bob wrote 3 and 5; Bob has read nothing of 1 and 4.
     assert (of_alice.unread_count, of_bob.unread_count) == (2, 2)
 

@@ -98,7 +98,7 @@ def test_a_later_duplicate_key_wins_as_it_does_in_browsers() -> None:
 @pytest.mark.parametrize(
     ("payload", "expected"),
     [
-        (command(text="", requestId="r1"), {"clientMessageId": KEY, "requestId": "r1"}),
+        (command(text="", requestId="r1"), {"client_message_id": KEY, "request_id": "r1"}),
         (command(clientMessageId=5), {}),
         (command(clientMessageId="x" * 129), {}),
         (b"not json", {}),
@@ -137,7 +137,7 @@ def test_an_event_holds_the_message_and_the_order() -> None:
 
 def test_an_error_tells_whether_and_when_to_try_again() -> None:
     refused = Rejection(ErrorCode.STORAGE_UNAVAILABLE, "later", 500)
-    assert json.loads(encode_error(refused, "sendMessage", {"clientMessageId": KEY})) == {
+    assert json.loads(encode_error(refused, "sendMessage", KEY, None)) == {
         "code": "STORAGE_UNAVAILABLE",
         "message": "later",
         "retryable": True,

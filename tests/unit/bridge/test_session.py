@@ -219,3 +219,34 @@ def test_a_draining_session_leaves_further_deliveries_to_the_next_link() -> None
 def test_what_does_not_belong_here_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         connected_session().receive(data)
+
+
+def test_qos_0_passes_by_the_receive_window_and_is_never_sent_again() -> None:
+    session = connected_session(receive_max=1)
+    session.publish("events/a", b"1")
+    session.publish("events/a", b"2")
+    session.publish("events/typing", b"3", qos=0, message_expiry_s=6)
+    first, signal = packets(session.data_to_send())
+    assert isinstance(first, mqtt5.PublishPacket)
+    assert isinstance(signal, mqtt5.PublishPacket)
+    assert (signal.payload, signal.qos, signal.packet_id) == (b"3", mqtt5.QoS.AT_MOST_ONCE, None)
+    assert signal.message_expiry_interval == 6
+    session.link_lost()
+    session.publish("events/typing", b"4", qos=0)
+    session.connect("messaging-service", b"token")
+    session.data_to_send()
+    session.receive(mqtt5.ConnAckPacket(session_present=True).write())
+    (again,) = packets(session.data_to_send())
+    assert isinstance(again, mqtt5.PublishPacket)
+    assert again.payload == b"1"
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_publishing_says_whether_there_is_a_link(qos: int) -> None:
+    session = Session(OPTIONS)
+    session.connect("u", b"t")
+    assert not session.publish("events/a", b"1", qos=qos)
+    session.receive(mqtt5.ConnAckPacket().write())
+    assert session.publish("events/a", b"1", qos=qos)
+    session.link_lost()
+    assert not session.publish("events/a", b"1", qos=qos)

@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import UserId
-from service.use_cases.authorize_sender import AuthorizeSender
+from service.use_cases.authorize import Authorize
 from service.use_cases.open_conversation import OpenConversation
 from tests.contract.conversation_reader.in_memory import InMemoryConversations
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
@@ -26,7 +26,7 @@ def connections() -> ConnectedPairs:
 
 @pytest.fixture
 def open_conversation(store: InMemoryConversations, connections: ConnectedPairs) -> OpenConversation:
-    return OpenConversation(AuthorizeSender(store, connections, lambda: 1_760_000_000_000_000_000), store)
+    return OpenConversation(Authorize(store, connections, lambda: 1_760_000_000_000_000_000), store)
 
 
 async def test_either_participant_opens_the_same_conversation(

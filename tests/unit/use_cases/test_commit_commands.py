@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from service.domain.conversation import direct_conversation
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.domain.ids import ClientMessageId, ConversationId, UserId
+from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
-from service.use_cases.authorize_sender import AuthorizeSender
+from service.domain.receipts import Mark, Position
+from service.use_cases.authorize import Authorize
+from service.use_cases.commit_commands import CommitCommands, Result
+from service.use_cases.mark_position import MarkCommand, Marked
 from service.use_cases.ports import Committed
-from service.use_cases.send_message import SendCommand, SendMessage, Sent
+from service.use_cases.send_message import SendCommand, Sent
 from tests.fakes import MemoryConversations, MemoryMessages
 
 ALICE, BOB, CAROL, DAVE = (UserId(name) for name in ("alice", "bob", "carol", "dave"))
@@ -61,9 +64,9 @@ class Bench:
         self.directory = Directory()
         for pair in ((ALICE, BOB), (BOB, CAROL), (CAROL, DAVE)):
             self.directory.verdicts[frozenset(pair)] = True
-        self.results: list[tuple[str, Sent | Rejection]] = []
-        self.pipeline: SendMessage[str] = SendMessage(
-            AuthorizeSender(self.conversations, self.directory, lambda: 0),
+        self.results: list[tuple[str, Result]] = []
+        self.pipeline: CommitCommands[str] = CommitCommands(
+            Authorize(self.conversations, self.directory, lambda: 0),
             self.conversations,
             self.messages,
             self._deliver,
@@ -72,7 +75,7 @@ class Bench:
         )
         self._changed = asyncio.Event()
 
-    def _deliver(self, results: Sequence[tuple[str, Sent | Rejection]]) -> None:
+    def _deliver(self, results: Sequence[tuple[str, Result]]) -> None:
         self.results += results
         self._changed.set()
 
@@ -85,14 +88,23 @@ class Bench:
         text: str | None = None,
     ) -> None:
         command = SendCommand(
-            sender_id=sender,
+            user_id=sender,
             target=target,
             client_message_id=key or ClientMessageId(uuid4()),
             text=text or ticket,
         )
         self.pipeline.submit(command, ticket)
 
-    async def until(self, count: int) -> dict[str, Sent | Rejection]:
+    def mark(self, ticket: str, message: MessageId, *, user: UserId, is_read: bool = True) -> None:
+        mark = Mark(
+            conversation_id=direct_conversation(ALICE, BOB).id,
+            user_id=user,
+            message_id=message,
+            is_read=is_read,
+        )
+        self.pipeline.submit(MarkCommand(mark=mark), ticket)
+
+    async def until(self, count: int) -> dict[str, Result]:
         while len(self.results) < count:
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), 5)
@@ -107,12 +119,12 @@ async def bench() -> AsyncIterator[Bench]:
     task.cancel()
 
 
-def code(result: Sent | Rejection) -> ErrorCode:
+def code(result: Result) -> ErrorCode:
     assert isinstance(result, Rejection)
     return result.code
 
 
-def seq(result: Sent | Rejection) -> int:
+def seq(result: Result) -> int:
     assert isinstance(result, Sent)
     return result.message.seq
 
@@ -240,10 +252,12 @@ async def test_a_defect_in_authorization_is_answered_and_the_lane_goes_on(bench:
 class PoisonedMessages(MemoryMessages):
     """Refuses, as a database would refuse a row, every batch with the word poison in it."""
 
-    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+    async def commit(
+        self, drafts: Sequence[Draft], marks: Sequence[Mark]
+    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
         if any("poison" in draft.text for draft in drafts):
             raise RuntimeError("refused")
-        return await super().append(drafts)
+        return await super().commit(drafts, marks)
 
 
 async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
@@ -293,3 +307,33 @@ async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) ->
         if isinstance(result, Sent):
             assert result.message.seq > last.get((sender, target), 0)
             last[sender, target] = result.message.seq
+
+
+async def test_marks_and_messages_share_a_batch_and_are_answered_apart(bench: Bench) -> None:
+    bench.send("first")
+    first = (await bench.until(1))["first"]
+    assert isinstance(first, Sent)
+    bench.send("second")
+    bench.mark("read", first.message.id, user=BOB)
+    bench.mark("again", first.message.id, user=BOB)
+    results = await bench.until(4)
+    assert bench.messages.batches == [1, 3]
+    for ticket, moved in (("read", True), ("again", False)):
+        marked = results[ticket]
+        assert isinstance(marked, Marked)
+        assert (marked.position.seq, marked.position.moved, marked.counterpart_id) == (1, moved, ALICE)
+
+
+async def test_a_mark_needs_participation_and_a_message_but_no_connection(bench: Bench) -> None:
+    bench.send("first")
+    first = (await bench.until(1))["first"]
+    assert isinstance(first, Sent)
+    bench.directory.verdicts.clear()
+    bench.directory.forget_everything()
+    bench.mark("after disconnecting", first.message.id, user=BOB)
+    bench.mark("stranger", first.message.id, user=CAROL)
+    bench.mark("no such message", MessageId(uuid4()), user=BOB)
+    results = await bench.until(4)
+    assert isinstance(results["after disconnecting"], Marked)
+    assert code(results["stranger"]) is ErrorCode.CONVERSATION_NOT_FOUND
+    assert code(results["no such message"]) is ErrorCode.MESSAGE_NOT_FOUND

@@ -1,28 +1,23 @@
-"""What every `MessageWriter` promises: the fake of the unit tests and PostgreSQL alike."""
+"""What every `BatchWriter` promises: the fake of the unit tests and PostgreSQL alike."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import psycopg
 import pytest
-import pytest_asyncio
 
-from service.domain.conversation import Conversation, direct_conversation
+from service.domain.conversation import Conversation
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId, uuid7
 from service.domain.message import Draft, body_hash
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresMessageWriter
-from service.use_cases.ports import ConversationRepository, MessageWriter
-from tests.fakes import MemoryConversations, MemoryMessages
-
-ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
-WITH_BOB = direct_conversation(ALICE, BOB)
-WITH_CAROL = direct_conversation(ALICE, CAROL)
+from service.storage.messages import PostgresBatchWriter
+from service.use_cases.ports import BatchWriter, Committed
+from tests.contract.batch_writer.conftest import ALICE, BOB, WITH_BOB, WITH_CAROL
 
 
 def draft(text: str = "hello", conversation: Conversation = WITH_BOB, sender: UserId = ALICE) -> Draft:
@@ -36,71 +31,50 @@ def draft(text: str = "hello", conversation: Conversation = WITH_BOB, sender: Us
     )
 
 
-@dataclass
-class Adapters:
-    writer: MessageWriter
-    conversations: ConversationRepository
-    database: Database | None
+async def append(writer: BatchWriter, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+    rows, _ = await writer.commit(drafts, [])
+    return rows
 
 
-@pytest_asyncio.fixture(params=["memory", "postgresql"])
-async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
-    if request.param == "memory":
-        fake = MemoryConversations()
-        yield Adapters(MemoryMessages(fake), fake, None)
-        return
-    database = Database(request.getfixturevalue("database_url"))
-    await database.open()
-    yield Adapters(PostgresMessageWriter(database), PostgresConversationRepository(database), database)
-    await database.close()
-
-
-@pytest_asyncio.fixture
-async def writer(adapters: Adapters) -> MessageWriter:
-    for conversation in (WITH_BOB, WITH_CAROL):
-        await adapters.conversations.open(conversation, uuid7(0))
-    return adapters.writer
-
-
-async def test_a_batch_takes_the_next_positions_in_its_order(writer: MessageWriter) -> None:
-    rows = await writer.append([draft("1"), draft("2", sender=BOB), draft("3")])
+async def test_a_batch_takes_the_next_positions_in_its_order(writer: BatchWriter) -> None:
+    rows = await append(writer, [draft("1"), draft("2", sender=BOB), draft("3")])
     assert [row and row.seq for row in rows] == [1, 2, 3]
-    (row,) = await writer.append([draft("4")])
+    (row,) = await append(writer, [draft("4")])
     assert row is not None
     assert row.seq == 4
 
 
-async def test_conversations_are_numbered_apart(writer: MessageWriter) -> None:
-    rows = await writer.append([draft(), draft(conversation=WITH_CAROL), draft()])
+async def test_conversations_are_numbered_apart(writer: BatchWriter) -> None:
+    rows = await append(writer, [draft(), draft(conversation=WITH_CAROL), draft()])
     assert [row and row.seq for row in rows] == [1, 1, 2]
 
 
-async def test_a_repeated_key_gets_its_first_row_and_takes_no_position(writer: MessageWriter) -> None:
+async def test_a_repeated_key_gets_its_first_row_and_takes_no_position(writer: BatchWriter) -> None:
     first = draft()
-    (original,) = await writer.append([first])
+    (original,) = await append(writer, [first])
     again = replace(first, id=MessageId(uuid7(2)))
-    rows = await writer.append([draft("before"), again, draft("after")])
+    rows = await append(writer, [draft("before"), again, draft("after")])
     assert rows[1] == original
     assert [row and row.seq for row in rows] == [2, 1, 3]
 
 
-async def test_a_key_used_for_another_body_gets_the_original_row(writer: MessageWriter) -> None:
+async def test_a_key_used_for_another_body_gets_the_original_row(writer: BatchWriter) -> None:
     first = draft("original")
-    (original,) = await writer.append([first])
+    (original,) = await append(writer, [first])
     other = replace(first, text="other", body_hash=body_hash(WITH_BOB.id, "other"))
-    assert await writer.append([other]) == [original]
+    assert list(await append(writer, [other])) == [original]
 
 
-async def test_the_same_key_of_two_senders_is_two_messages(writer: MessageWriter) -> None:
+async def test_the_same_key_of_two_senders_is_two_messages(writer: BatchWriter) -> None:
     mine = draft()
     yours = replace(draft(sender=BOB), client_message_id=mine.client_message_id)
-    rows = await writer.append([mine, yours])
+    rows = await append(writer, [mine, yours])
     assert [row and row.seq for row in rows] == [1, 2]
 
 
-async def test_an_unknown_conversation_stores_nothing_and_harms_no_neighbour(writer: MessageWriter) -> None:
+async def test_an_unknown_conversation_stores_nothing_and_harms_no_neighbour(writer: BatchWriter) -> None:
     lost = replace(draft(), conversation_id=ConversationId(uuid4()))
-    rows = await writer.append([draft(), lost, draft()])
+    rows = await append(writer, [draft(), lost, draft()])
     assert [row and row.seq for row in rows] == [1, None, 2]
 
 
@@ -120,10 +94,10 @@ async def test_instances_that_race_for_one_key_agree_and_leave_no_hole(
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
     drafts = [draft(str(n), (WITH_BOB, WITH_CAROL)[n % 2]) for n in range(120)]
-    writers = (PostgresMessageWriter(one), PostgresMessageWriter(other))
+    writers = (PostgresBatchWriter(one), PostgresBatchWriter(other))
     results = await asyncio.gather(
-        *(writers[0].append(drafts[start : start + 6]) for start in range(0, 120, 6)),
-        *(writers[1].append(drafts[start : start + 8][::-1]) for start in range(0, 120, 8)),
+        *(append(writers[0], drafts[start : start + 6]) for start in range(0, 120, 6)),
+        *(append(writers[1], drafts[start : start + 8][::-1]) for start in range(0, 120, 8)),
     )
     for database in two_instances:
         await database.close()
@@ -153,11 +127,11 @@ async def test_one_key_raced_into_two_conversations_leaves_no_hole(
     repository = PostgresConversationRepository(two_instances[0])
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
-    writers = [PostgresMessageWriter(database) for database in two_instances]
+    writers = [PostgresBatchWriter(database) for database in two_instances]
     for number in range(60):
         mine = draft(str(number))
         yours = replace(mine, conversation_id=WITH_CAROL.id, id=MessageId(uuid7(3)))
-        (first,), (second,) = await asyncio.gather(writers[0].append([mine]), writers[1].append([yours]))
+        (first,), (second,) = await asyncio.gather(append(writers[0], [mine]), append(writers[1], [yours]))
         assert first == second
     for database in two_instances:
         await database.close()
@@ -176,7 +150,7 @@ async def test_text_is_stored_byte_for_byte(text: str, database_url: str) -> Non
     database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
-    await PostgresMessageWriter(database).append([draft(text)])
+    await append(PostgresBatchWriter(database), [draft(text)])
     await database.close()
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT text, convert_to(text, 'UTF8') FROM message").fetchone()

@@ -14,7 +14,7 @@ NOT_FOUND = Rejection(ErrorCode.CONVERSATION_NOT_FOUND, "no such conversation")
 NOT_CONNECTED = Rejection(ErrorCode.NOT_CONNECTED, "you and the recipient are not connected")
 
 
-class AuthorizeSender:
+class Authorize:
     """The check before every send: first from memory, then by asking."""
 
     def __init__(
@@ -50,6 +50,22 @@ class AuthorizeSender:
                 return None if connected is None else NOT_CONNECTED
         return conversation
 
+    def known_participation(
+        self, user: UserId, conversation_id: ConversationId
+    ) -> Conversation | Rejection | None:
+        """Whether `user` takes part, which is all that reading and marking need; None if unknown here."""
+        conversation = self._conversations.known(conversation_id)
+        if conversation is None:
+            return None
+        return conversation if conversation.has(user) else NOT_FOUND
+
+    async def participation(self, user: UserId, conversation_id: ConversationId) -> Conversation:
+        """The same, asking the database; raises `Rejected`: CONVERSATION_NOT_FOUND, STORAGE_UNAVAILABLE."""
+        conversation = await self._conversations.find(conversation_id)
+        if conversation is None or not conversation.has(user):
+            raise Rejected.by(NOT_FOUND)
+        return conversation
+
     async def decide(self, sender: UserId, target: ConversationId | str) -> Conversation:
         """The same decision, asking whoever must be asked.
 
@@ -60,10 +76,7 @@ class AuthorizeSender:
         if isinstance(target, str):
             conversation = direct_conversation(sender, target)
         else:
-            found = await self._conversations.find(target)
-            if found is None or not found.has(sender):
-                raise Rejected.by(NOT_FOUND)
-            conversation = found
+            conversation = await self.participation(sender, target)
         if POLICIES[conversation.kind].requires_connection:
             counterpart = conversation.counterpart_of(sender)
             if not await self._connections.are_connected(sender, counterpart):
