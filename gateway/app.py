@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import conversations, operations, pages
+from gateway import conversations, operations, pages, people
 from gateway.development import development_router
 from gateway.errors import Refusal, RequestRefused
 from gateway.logs import AccessLogMiddleware
@@ -34,11 +34,11 @@ _DEFECT = Refusal(
     retryable=True,
 )
 
-_DESCRIPTION = """History, conversation list and conversation opening for browsers and HTTP clients.
+_DESCRIPTION = """Conversations, history, receipts, resync, presence and preferences for HTTP clients.
 
-Messages are sent and received over MQTT (`docs/asyncapi.yaml`). Every request under `/api/conversations`
-carries the end user's JWT, `Authorization: Bearer <token>`; it goes to the messaging service unchanged.
-In development, `POST /api/dev/token` makes one."""
+Messages are sent and received over MQTT (`docs/asyncapi.yaml`). Every request under `/api/conversations`,
+`/api/presence` and `/api/preferences` carries the end user's JWT, `Authorization: Bearer <token>`; it goes
+to the messaging service unchanged. In development, `POST /api/dev/token` makes one."""
 
 
 def create_app(settings: GatewaySettings, *, static_folder: Path = pages.STATIC_FOLDER) -> FastAPI:
@@ -65,6 +65,7 @@ def create_app(settings: GatewaySettings, *, static_folder: Path = pages.STATIC_
     )
     app.state.settings = settings
     app.include_router(conversations.router)
+    app.include_router(people.router)
     if settings.is_development:
         app.include_router(development_router(settings))
     app.include_router(operations.router)

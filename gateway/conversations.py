@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 
 from gateway.authorization import CallerOfRequest
-from gateway.messaging_calls import MessagingCalls
 from gateway.models import (
+    ChangeList,
     Conversation,
     ConversationList,
-    ErrorBody,
     Message,
     MessageList,
     OpenConversationBody,
+    Position,
+    Receipt,
+    ReceiptList,
 )
+from gateway.routing import Calls, refusals
 
-
-def _calls(request: Request) -> MessagingCalls:
-    calls: MessagingCalls = request.app.state.calls
-    return calls
-
-
-Calls = Annotated[MessagingCalls, Depends(_calls)]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
 Cursor = Annotated[
     str, Query(max_length=512, description="`nextCursor` of the page before; empty for the first page.")
 ]
 
-_NOT_FOUND = "There is no such conversation, or the caller takes no part in it: the two look the same."
-
-
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    reasons = {
-        400: "A parameter is missing, malformed or out of its limits.",
-        401: "No token, or one that does not verify.",
-        403: "The two users are not connected.",
-        404: _NOT_FOUND,
-        503: "The service does not answer now; the same request may succeed later.",
-        504: "The service did not answer in time; the same request may succeed later.",
-    }
-    return {status: {"model": ErrorBody, "description": reasons[status]} for status in statuses}
-
+AfterSeq = Annotated[
+    int, Query(alias="afterSeq", ge=0, lt=2**63, description="The last known position; 0 for everything.")
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="Messages on the page at the most.")]
 
 router = APIRouter(
     prefix="/api/conversations",
     tags=["conversations"],
-    responses=_refusals(400, 401, 503, 504),
+    responses=refusals(400, 401, 503, 504),
 )
 
 
@@ -64,7 +50,7 @@ async def list_conversations(
     )
 
 
-@router.get("/{conversationId}", response_model_exclude_defaults=True, responses=_refusals(404))
+@router.get("/{conversationId}", response_model_exclude_defaults=True, responses=refusals(404))
 async def get_conversation(
     conversationId: UUID,  # noqa: N803 - the name in the path
     caller: CallerOfRequest,
@@ -74,7 +60,7 @@ async def get_conversation(
     return Conversation.of(await calls.get_conversation(caller, str(conversationId)))
 
 
-@router.get("/{conversationId}/messages", responses=_refusals(404))
+@router.get("/{conversationId}/messages", responses=refusals(404))
 async def get_history(
     conversationId: UUID,  # noqa: N803 - the name in the path
     caller: CallerOfRequest,
@@ -95,7 +81,42 @@ async def get_history(
     )
 
 
-@router.post("", response_model_exclude_defaults=True, responses=_refusals(403))
+@router.get("/{conversationId}/changes", responses=refusals(404))
+async def get_changes(
+    conversationId: UUID,  # noqa: N803
+    caller: CallerOfRequest,
+    calls: Calls,
+    after_seq: AfterSeq = 0,
+    limit: Limit = 100,
+) -> ChangeList:
+    """What follows a position, oldest first and without a hole: the page that `sync` gives over MQTT.
+
+    It may hold fewer messages than `limit`; while it is not `complete`, ask again after the last `seq`.
+    """
+    page = await calls.sync_conversation(caller, str(conversationId), after_seq=after_seq, limit=limit)
+    return ChangeList(
+        messages=[Message.of(each) for each in page.messages],
+        positions=[Position.of(each) for each in page.positions],
+        complete=page.complete,
+    )
+
+
+@router.get("/{conversationId}/messages/{messageId}/receipts", responses=refusals(404))
+async def get_receipts(
+    conversationId: UUID,  # noqa: N803
+    messageId: UUID,  # noqa: N803
+    caller: CallerOfRequest,
+    calls: Calls,
+) -> ReceiptList:
+    """When the participants other than its author got and read one message.
+
+    404 has the code `MESSAGE_NOT_FOUND` when the conversation is there and has no such message.
+    """
+    answer = await calls.get_receipts(caller, str(conversationId), str(messageId))
+    return ReceiptList(receipts=[Receipt.of(each) for each in answer.receipts])
+
+
+@router.post("", response_model_exclude_defaults=True, responses=refusals(403))
 async def open_conversation(
     body: OpenConversationBody, caller: CallerOfRequest, calls: Calls
 ) -> Conversation:

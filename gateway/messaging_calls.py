@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -97,6 +97,42 @@ class MessagingCalls:
         """Opens the direct conversation with a user, or finds the one there is."""
         request = messaging_pb2.OpenConversationRequest(recipient_id=recipient_id)
         return await self._call(self._stub.OpenConversation, request, caller)
+
+    async def get_receipts(
+        self, caller: Caller, conversation_id: str, message_id: str
+    ) -> messaging_pb2.GetMessageReceiptsResponse:
+        """When the participants other than its author got and read a message."""
+        request = messaging_pb2.GetMessageReceiptsRequest(
+            conversation_id=conversation_id, message_id=message_id
+        )
+        return await self._call(self._stub.GetMessageReceipts, request, caller)
+
+    async def sync_conversation(
+        self, caller: Caller, conversation_id: str, *, after_seq: int, limit: int
+    ) -> messaging_pb2.SyncConversationResponse:
+        """What follows a position, oldest first."""
+        request = messaging_pb2.SyncConversationRequest(
+            conversation_id=conversation_id, after_seq=after_seq, limit=limit
+        )
+        return await self._call(self._stub.SyncConversation, request, caller)
+
+    async def get_presence(
+        self, caller: Caller, user_ids: Sequence[str]
+    ) -> messaging_pb2.GetPresenceResponse:
+        """Presence of those of the users who are connected with the caller."""
+        request = messaging_pb2.GetPresenceRequest(user_ids=user_ids)
+        return await self._call(self._stub.GetPresence, request, caller)
+
+    async def get_preferences(self, caller: Caller) -> messaging_pb2.Preferences:
+        """What the caller lets others see."""
+        return await self._call(self._stub.GetPreferences, messaging_pb2.GetPreferencesRequest(), caller)
+
+    async def set_preferences(
+        self, caller: Caller, *, read_receipts: bool | None, invisible: bool | None
+    ) -> messaging_pb2.Preferences:
+        """Changes what is not None."""
+        request = messaging_pb2.SetPreferencesRequest(read_receipts=read_receipts, invisible=invisible)
+        return await self._call(self._stub.SetPreferences, request, caller)
 
     async def _call(
         self, method: Callable[..., Awaitable[_Response]], request: _Request, caller: Caller

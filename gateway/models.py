@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from pydantic.alias_generators import to_camel
 
 from proto.messaging.v1 import messaging_pb2
@@ -20,6 +20,10 @@ _CONVERSATION_ID = Field(examples=["5f0c1d1e-0f3c-5c1b-8d3b-2a9b8f6f7a01"])
 
 def _rfc3339(moment: Timestamp) -> str:
     return moment.ToDatetime().isoformat(timespec="microseconds") + "Z"
+
+
+def _rfc3339_if(is_there: bool, moment: Timestamp) -> str | None:
+    return _rfc3339(moment) if is_there else None
 
 
 class _Model(BaseModel):
@@ -66,6 +70,19 @@ class Message(_Model):
         )
 
 
+class Position(_Model):
+    """How far a participant has come, as far as the caller may know; both only ever grow."""
+
+    user_id: UserId
+    delivered_seq: Annotated[int, Field(examples=[42])]
+    read_seq: Annotated[int, Field(examples=[40])]
+
+    @classmethod
+    def of(cls, position: messaging_pb2.Position) -> Self:
+        """From the service's answer."""
+        return cls(user_id=position.user_id, delivered_seq=position.delivered_seq, read_seq=position.read_seq)
+
+
 class Conversation(_Model):
     """One conversation as the caller sees it."""
 
@@ -75,6 +92,8 @@ class Conversation(_Model):
     last_seq: Annotated[int, Field(description="0 when nothing was sent yet.", examples=[42])]
     last_message: Annotated[Message | None, Field(description="Absent when nothing was sent yet.")] = None
     unread_count: Annotated[int, Field(examples=[0])]
+    read_seq: Annotated[int, Field(description="The caller's own read position.", examples=[42])]
+    positions: Annotated[list[Position], Field(description="Of the other participants.")]
     created_at: Moment
 
     @classmethod
@@ -88,6 +107,8 @@ class Conversation(_Model):
             last_seq=conversation.last_seq,
             last_message=last,
             unread_count=conversation.unread_count,
+            read_seq=conversation.read_seq,
+            positions=[Position.of(each) for each in conversation.positions],
             created_at=_rfc3339(conversation.created_at),
         )
 
@@ -110,6 +131,96 @@ class MessageList(_Model):
 
     messages: list[Message]
     next_cursor: Annotated[str | None, _NEXT_CURSOR]
+
+
+class ChangeList(_Model):
+    """What follows a position, oldest first and without a hole."""
+
+    messages: list[Message]
+    positions: Annotated[list[Position], Field(description="Of all participants.")]
+    complete: Annotated[bool, Field(description="Whether the newest change is on this page.")]
+
+
+class Receipt(_Model):
+    """When a participant got and read a message; later marks change neither."""
+
+    user_id: Annotated[UserId, Field(examples=["bob"])]
+    delivered_at: Annotated[Moment | None, Field(description="Null until a device has the message.")]
+    read_at: Annotated[
+        Moment | None, Field(description="Null until it is read, and while the reader hides its reading.")
+    ]
+
+    @classmethod
+    def of(cls, receipt: messaging_pb2.Receipt) -> Self:
+        """From the service's answer."""
+        return cls(
+            user_id=receipt.user_id,
+            delivered_at=_rfc3339_if(receipt.HasField("delivered_at"), receipt.delivered_at),
+            read_at=_rfc3339_if(receipt.HasField("read_at"), receipt.read_at),
+        )
+
+
+class ReceiptList(_Model):
+    """One for each participant other than the author."""
+
+    receipts: list[Receipt]
+
+
+class Presence(_Model):
+    """Whether a user is there."""
+
+    user_id: Annotated[UserId, Field(examples=["bob"])]
+    state: Annotated[Literal["online", "away", "offline"], Field(examples=["offline"])]
+    last_seen_at: Annotated[
+        Moment | None, Field(description="Of users who are offline; null where it is not known.")
+    ]
+
+    @classmethod
+    def of(cls, presence: messaging_pb2.Presence) -> Self:
+        """From the service's answer."""
+        name = messaging_pb2.PresenceState.Name(presence.state)
+        return cls.model_validate(
+            {
+                "user_id": presence.user_id,
+                "state": name.removeprefix("PRESENCE_STATE_").lower(),
+                "last_seen_at": _rfc3339_if(presence.HasField("last_seen_at"), presence.last_seen_at),
+            }
+        )
+
+
+class PresenceList(_Model):
+    """Presence of connected users, in the order asked for."""
+
+    presences: list[Presence]
+
+
+_READ_RECEIPTS = Field(description="Off: others see messages as delivered, never as read.", examples=[True])
+_INVISIBLE = Field(description="On: others see the user as offline.", examples=[False])
+
+
+class Preferences(_Model):
+    """What a user lets others see."""
+
+    read_receipts: Annotated[bool, _READ_RECEIPTS]
+    invisible: Annotated[bool, _INVISIBLE]
+
+    @classmethod
+    def of(cls, preferences: messaging_pb2.Preferences) -> Self:
+        """From the service's answer."""
+        return cls(read_receipts=preferences.read_receipts, invisible=preferences.invisible)
+
+
+class PreferencesBody(_Model):
+    """What to change; at least one must be given."""
+
+    read_receipts: Annotated[StrictBool | None, _READ_RECEIPTS] = None
+    invisible: Annotated[StrictBool | None, _INVISIBLE] = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.read_receipts is None and self.invisible is None:
+            raise ValueError("give readReceipts or invisible")
+        return self
 
 
 class OpenConversationBody(_Model):

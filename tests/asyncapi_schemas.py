@@ -64,13 +64,32 @@ def validator(schema_name: str) -> Draft7Validator:
     )
 
 
+@cache
+def _schemas_by_name(kind: str) -> Mapping[str, str]:
+    """Name of the payload's schema for each of `commands` or `events`, by the last level of its topic."""
+    found: dict[str, str] = {}
+    for channel in document()["channels"].values():
+        start, _, name = channel["address"].rpartition("/")
+        if start.endswith(f"/users/{{userId}}/{kind}"):
+            (message_name,) = channel["messages"]
+            message = document()["components"]["messages"][message_name]
+            found[name] = message["payload"]["$ref"].rsplit("/", 1)[1]
+    return found
+
+
 def published_events() -> frozenset[str]:
     """Names of the events that users receive: the last level of their topics."""
-    return frozenset(
-        channel["address"].rsplit("/", 1)[1]
-        for channel in document()["channels"].values()
-        if "/users/{userId}/events/" in channel["address"]
-    )
+    return frozenset(_schemas_by_name("events"))
+
+
+def accepted_commands() -> frozenset[str]:
+    """Names of the commands that users send."""
+    return frozenset(_schemas_by_name("commands"))
+
+
+def event_schema(event_name: str) -> str:
+    """Name of an event's schema: not the event's where a command has the same name."""
+    return _schemas_by_name("events")[event_name]
 
 
 def validate_event(event_name: str, payload: Mapping[str, Any]) -> None:
@@ -80,12 +99,14 @@ def validate_event(event_name: str, payload: Mapping[str, Any]) -> None:
     """
     if event_name not in published_events():
         raise AssertionError(f"docs/asyncapi.yaml describes no event {event_name!r}")
-    _validate(event_name, payload)
+    _validate(event_schema(event_name), payload)
 
 
 def validate_command(command: str, payload: Mapping[str, Any]) -> None:
     """The same for what a client sends."""
-    _validate(command, payload)
+    if command not in accepted_commands():
+        raise AssertionError(f"docs/asyncapi.yaml describes no command {command!r}")
+    _validate(_schemas_by_name("commands")[command], payload)
 
 
 def _validate(schema_name: str, payload: Mapping[str, Any]) -> None:

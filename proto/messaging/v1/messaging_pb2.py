@@ -25,33 +25,59 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"proto/messaging/v1/messaging.proto\x12\x0cmessaging.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x11\n\tsender_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63lient_message_id\x18\x07 \x01(\t\x12+\n\x06status\x18\x08 \x01(\x0e\x32\x1b.messaging.v1.MessageStatus\"\xd3\x01\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fparticipant_ids\x18\x03 \x03(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x03\x12+\n\x0clast_message\x18\x05 \x01(\x0b\x32\x15.messaging.v1.Message\x12\x14\n\x0cunread_count\x18\x06 \x01(\x03\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x18GetMessageHistoryRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12*\n\tdirection\x18\x04 \x01(\x0e\x32\x17.messaging.v1.Direction\"Y\n\x19GetMessageHistoryResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.messaging.v1.Message\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"=\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"c\n\x19ListConversationsResponse\x12\x31\n\rconversations\x18\x01 \x03(\x0b\x32\x1a.messaging.v1.Conversation\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"1\n\x16GetConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\"/\n\x17OpenConversationRequest\x12\x14\n\x0crecipient_id\x18\x01 \x01(\t*\x7f\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x01\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x02\x12\x17\n\x13MESSAGE_STATUS_READ\x10\x03*P\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_OLDER\x10\x01\x12\x13\n\x0f\x44IRECTION_NEWER\x10\x02\x32\x8a\x03\n\x10MessagingService\x12\x64\n\x11GetMessageHistory\x12&.messaging.v1.GetMessageHistoryRequest\x1a\'.messaging.v1.GetMessageHistoryResponse\x12\x64\n\x11ListConversations\x12&.messaging.v1.ListConversationsRequest\x1a\'.messaging.v1.ListConversationsResponse\x12S\n\x0fGetConversation\x12$.messaging.v1.GetConversationRequest\x1a\x1a.messaging.v1.Conversation\x12U\n\x10OpenConversation\x12%.messaging.v1.OpenConversationRequest\x1a\x1a.messaging.v1.Conversationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"proto/messaging/v1/messaging.proto\x12\x0cmessaging.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x11\n\tsender_id\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63lient_message_id\x18\x07 \x01(\t\x12+\n\x06status\x18\x08 \x01(\x0e\x32\x1b.messaging.v1.MessageStatus\"\x90\x02\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0fparticipant_ids\x18\x03 \x03(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x03\x12+\n\x0clast_message\x18\x05 \x01(\x0b\x32\x15.messaging.v1.Message\x12\x14\n\x0cunread_count\x18\x06 \x01(\x03\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08read_seq\x18\x08 \x01(\x03\x12)\n\tpositions\x18\t \x03(\x0b\x32\x16.messaging.v1.Position\"D\n\x08Position\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x15\n\rdelivered_seq\x18\x02 \x01(\x03\x12\x10\n\x08read_seq\x18\x03 \x01(\x03\"\x82\x01\n\x18GetMessageHistoryRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12*\n\tdirection\x18\x04 \x01(\x0e\x32\x17.messaging.v1.Direction\"Y\n\x19GetMessageHistoryResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.messaging.v1.Message\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"=\n\x18ListConversationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"c\n\x19ListConversationsResponse\x12\x31\n\rconversations\x18\x01 \x03(\x0b\x32\x1a.messaging.v1.Conversation\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"1\n\x16GetConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\"/\n\x17OpenConversationRequest\x12\x14\n\x0crecipient_id\x18\x01 \x01(\t\"H\n\x19GetMessageReceiptsRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\"E\n\x1aGetMessageReceiptsResponse\x12\'\n\x08receipts\x18\x01 \x03(\x0b\x32\x15.messaging.v1.Receipt\"y\n\x07Receipt\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x30\n\x0c\x64\x65livered_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x17SyncConversationRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x05\"\x80\x01\n\x18SyncConversationResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.messaging.v1.Message\x12)\n\tpositions\x18\x02 \x03(\x0b\x32\x16.messaging.v1.Position\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"y\n\x08Presence\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.messaging.v1.PresenceState\x12\x30\n\x0clast_seen_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x12GetPresenceRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"@\n\x13GetPresenceResponse\x12)\n\tpresences\x18\x01 \x03(\x0b\x32\x16.messaging.v1.Presence\"\x17\n\x15GetPreferencesRequest\"k\n\x15SetPreferencesRequest\x12\x1a\n\rread_receipts\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tinvisible\x18\x02 \x01(\x08H\x01\x88\x01\x01\x42\x10\n\x0e_read_receiptsB\x0c\n\n_invisible\"7\n\x0bPreferences\x12\x15\n\rread_receipts\x18\x01 \x01(\x08\x12\x11\n\tinvisible\x18\x02 \x01(\x08*\x7f\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x01\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x02\x12\x17\n\x13MESSAGE_STATUS_READ\x10\x03*P\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_OLDER\x10\x01\x12\x13\n\x0f\x44IRECTION_NEWER\x10\x02*\x7f\n\rPresenceState\x12\x1e\n\x1aPRESENCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15PRESENCE_STATE_ONLINE\x10\x01\x12\x17\n\x13PRESENCE_STATE_AWAY\x10\x02\x12\x1a\n\x16PRESENCE_STATE_OFFLINE\x10\x03\x32\xce\x06\n\x10MessagingService\x12\x64\n\x11GetMessageHistory\x12&.messaging.v1.GetMessageHistoryRequest\x1a\'.messaging.v1.GetMessageHistoryResponse\x12\x64\n\x11ListConversations\x12&.messaging.v1.ListConversationsRequest\x1a\'.messaging.v1.ListConversationsResponse\x12S\n\x0fGetConversation\x12$.messaging.v1.GetConversationRequest\x1a\x1a.messaging.v1.Conversation\x12U\n\x10OpenConversation\x12%.messaging.v1.OpenConversationRequest\x1a\x1a.messaging.v1.Conversation\x12g\n\x12GetMessageReceipts\x12\'.messaging.v1.GetMessageReceiptsRequest\x1a(.messaging.v1.GetMessageReceiptsResponse\x12\x61\n\x10SyncConversation\x12%.messaging.v1.SyncConversationRequest\x1a&.messaging.v1.SyncConversationResponse\x12R\n\x0bGetPresence\x12 .messaging.v1.GetPresenceRequest\x1a!.messaging.v1.GetPresenceResponse\x12P\n\x0eGetPreferences\x12#.messaging.v1.GetPreferencesRequest\x1a\x19.messaging.v1.Preferences\x12P\n\x0eSetPreferences\x12#.messaging.v1.SetPreferencesRequest\x1a\x19.messaging.v1.Preferencesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.messaging.v1.messaging_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGESTATUS']._serialized_start=1009
-  _globals['_MESSAGESTATUS']._serialized_end=1136
-  _globals['_DIRECTION']._serialized_start=1138
-  _globals['_DIRECTION']._serialized_end=1218
+  _globals['_MESSAGESTATUS']._serialized_start=2045
+  _globals['_MESSAGESTATUS']._serialized_end=2172
+  _globals['_DIRECTION']._serialized_start=2174
+  _globals['_DIRECTION']._serialized_end=2254
+  _globals['_PRESENCESTATE']._serialized_start=2256
+  _globals['_PRESENCESTATE']._serialized_end=2383
   _globals['_MESSAGE']._serialized_start=86
   _globals['_MESSAGE']._serialized_end=305
   _globals['_CONVERSATION']._serialized_start=308
-  _globals['_CONVERSATION']._serialized_end=519
-  _globals['_GETMESSAGEHISTORYREQUEST']._serialized_start=522
-  _globals['_GETMESSAGEHISTORYREQUEST']._serialized_end=652
-  _globals['_GETMESSAGEHISTORYRESPONSE']._serialized_start=654
-  _globals['_GETMESSAGEHISTORYRESPONSE']._serialized_end=743
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=745
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=806
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=808
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=907
-  _globals['_GETCONVERSATIONREQUEST']._serialized_start=909
-  _globals['_GETCONVERSATIONREQUEST']._serialized_end=958
-  _globals['_OPENCONVERSATIONREQUEST']._serialized_start=960
-  _globals['_OPENCONVERSATIONREQUEST']._serialized_end=1007
-  _globals['_MESSAGINGSERVICE']._serialized_start=1221
-  _globals['_MESSAGINGSERVICE']._serialized_end=1615
+  _globals['_CONVERSATION']._serialized_end=580
+  _globals['_POSITION']._serialized_start=582
+  _globals['_POSITION']._serialized_end=650
+  _globals['_GETMESSAGEHISTORYREQUEST']._serialized_start=653
+  _globals['_GETMESSAGEHISTORYREQUEST']._serialized_end=783
+  _globals['_GETMESSAGEHISTORYRESPONSE']._serialized_start=785
+  _globals['_GETMESSAGEHISTORYRESPONSE']._serialized_end=874
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=876
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=937
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=939
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=1038
+  _globals['_GETCONVERSATIONREQUEST']._serialized_start=1040
+  _globals['_GETCONVERSATIONREQUEST']._serialized_end=1089
+  _globals['_OPENCONVERSATIONREQUEST']._serialized_start=1091
+  _globals['_OPENCONVERSATIONREQUEST']._serialized_end=1138
+  _globals['_GETMESSAGERECEIPTSREQUEST']._serialized_start=1140
+  _globals['_GETMESSAGERECEIPTSREQUEST']._serialized_end=1212
+  _globals['_GETMESSAGERECEIPTSRESPONSE']._serialized_start=1214
+  _globals['_GETMESSAGERECEIPTSRESPONSE']._serialized_end=1283
+  _globals['_RECEIPT']._serialized_start=1285
+  _globals['_RECEIPT']._serialized_end=1406
+  _globals['_SYNCCONVERSATIONREQUEST']._serialized_start=1408
+  _globals['_SYNCCONVERSATIONREQUEST']._serialized_end=1492
+  _globals['_SYNCCONVERSATIONRESPONSE']._serialized_start=1495
+  _globals['_SYNCCONVERSATIONRESPONSE']._serialized_end=1623
+  _globals['_PRESENCE']._serialized_start=1625
+  _globals['_PRESENCE']._serialized_end=1746
+  _globals['_GETPRESENCEREQUEST']._serialized_start=1748
+  _globals['_GETPRESENCEREQUEST']._serialized_end=1786
+  _globals['_GETPRESENCERESPONSE']._serialized_start=1788
+  _globals['_GETPRESENCERESPONSE']._serialized_end=1852
+  _globals['_GETPREFERENCESREQUEST']._serialized_start=1854
+  _globals['_GETPREFERENCESREQUEST']._serialized_end=1877
+  _globals['_SETPREFERENCESREQUEST']._serialized_start=1879
+  _globals['_SETPREFERENCESREQUEST']._serialized_end=1986
+  _globals['_PREFERENCES']._serialized_start=1988
+  _globals['_PREFERENCES']._serialized_end=2043
+  _globals['_MESSAGINGSERVICE']._serialized_start=2386
+  _globals['_MESSAGINGSERVICE']._serialized_end=3232
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,31 @@ class MessagingServiceStub:
                 request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.OpenConversationRequest.SerializeToString,
                 response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Conversation.FromString,
                 _registered_method=True)
+        self.GetMessageReceipts = channel.unary_unary(
+                '/messaging.v1.MessagingService/GetMessageReceipts',
+                request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsRequest.SerializeToString,
+                response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsResponse.FromString,
+                _registered_method=True)
+        self.SyncConversation = channel.unary_unary(
+                '/messaging.v1.MessagingService/SyncConversation',
+                request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationRequest.SerializeToString,
+                response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationResponse.FromString,
+                _registered_method=True)
+        self.GetPresence = channel.unary_unary(
+                '/messaging.v1.MessagingService/GetPresence',
+                request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceRequest.SerializeToString,
+                response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceResponse.FromString,
+                _registered_method=True)
+        self.GetPreferences = channel.unary_unary(
+                '/messaging.v1.MessagingService/GetPreferences',
+                request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPreferencesRequest.SerializeToString,
+                response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.FromString,
+                _registered_method=True)
+        self.SetPreferences = channel.unary_unary(
+                '/messaging.v1.MessagingService/SetPreferences',
+                request_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SetPreferencesRequest.SerializeToString,
+                response_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.FromString,
+                _registered_method=True)
 
 
 class MessagingServiceServicer:
@@ -88,6 +113,43 @@ class MessagingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMessageReceipts(self, request, context):
+        """When the participants other than its author got and read one message.
+        NOT_FOUND with `error-code` MESSAGE_NOT_FOUND when the conversation has no such message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SyncConversation(self, request, context):
+        """What follows a position, oldest first and without a hole: the page that
+        `sync` gives over MQTT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPresence(self, request, context):
+        """Presence of users who are connected with the caller; others are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPreferences(self, request, context):
+        """What the caller lets others see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPreferences(self, request, context):
+        """Changes what is given, and returns all of it; at least one must be given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessagingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +172,31 @@ def add_MessagingServiceServicer_to_server(servicer, server):
                     servicer.OpenConversation,
                     request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.OpenConversationRequest.FromString,
                     response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Conversation.SerializeToString,
+            ),
+            'GetMessageReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessageReceipts,
+                    request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsRequest.FromString,
+                    response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsResponse.SerializeToString,
+            ),
+            'SyncConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.SyncConversation,
+                    request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationRequest.FromString,
+                    response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationResponse.SerializeToString,
+            ),
+            'GetPresence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPresence,
+                    request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceRequest.FromString,
+                    response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceResponse.SerializeToString,
+            ),
+            'GetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPreferences,
+                    request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPreferencesRequest.FromString,
+                    response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.SerializeToString,
+            ),
+            'SetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPreferences,
+                    request_deserializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.SetPreferencesRequest.FromString,
+                    response_serializer=proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +307,141 @@ class MessagingService:
             '/messaging.v1.MessagingService/OpenConversation',
             proto_dot_messaging_dot_v1_dot_messaging__pb2.OpenConversationRequest.SerializeToString,
             proto_dot_messaging_dot_v1_dot_messaging__pb2.Conversation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessageReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messaging.v1.MessagingService/GetMessageReceipts',
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsRequest.SerializeToString,
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.GetMessageReceiptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SyncConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messaging.v1.MessagingService/SyncConversation',
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationRequest.SerializeToString,
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.SyncConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPresence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messaging.v1.MessagingService/GetPresence',
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceRequest.SerializeToString,
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPresenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messaging.v1.MessagingService/GetPreferences',
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.GetPreferencesRequest.SerializeToString,
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messaging.v1.MessagingService/SetPreferences',
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.SetPreferencesRequest.SerializeToString,
+            proto_dot_messaging_dot_v1_dot_messaging__pb2.Preferences.FromString,
             options,
             channel_credentials,
             insecure,

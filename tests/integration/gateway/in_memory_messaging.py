@@ -20,6 +20,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 CONVERSATION_ID = "5f0c1d1e-0f3c-5c1b-8d3b-2a9b8f6f7a01"
 EMPTY_CONVERSATION_ID = "5f0c1d1e-0f3c-5c1b-8d3b-2a9b8f6f7a02"
+MESSAGE_ID = "019342c5-7e3a-7abc-8def-000000000001"
+BOBS_POSITION = messaging_pb2.Position(user_id="bob", delivered_seq=2, read_seq=1)
 CREATED_AT = Timestamp(seconds=1_763_717_400, nanos=5_000)
 
 
@@ -43,6 +45,7 @@ class InMemoryMessaging(messaging_pb2_grpc.MessagingServiceServicer):
         self.refusal: Refusal | None = None
         self.hangs = False
         self.status_of_messages: messaging_pb2.MessageStatus.ValueType | None = None
+        self.preferences = messaging_pb2.Preferences(read_receipts=True)
         self.entered = asyncio.Event()
         self.texts = ["one", "two \U0001f600", "مرحبا", "four\n", "five"]
 
@@ -85,6 +88,65 @@ class InMemoryMessaging(messaging_pb2_grpc.MessagingServiceServicer):
     ) -> messaging_pb2.Conversation:
         await self._enter(request, context)
         return self._conversation(EMPTY_CONVERSATION_ID)
+
+    async def GetMessageReceipts(  # noqa: N802
+        self, request: messaging_pb2.GetMessageReceiptsRequest, context: Context
+    ) -> messaging_pb2.GetMessageReceiptsResponse:
+        await self._enter(request, context)
+        if request.conversation_id != CONVERSATION_ID:
+            await self._not_found(context)
+        if request.message_id != MESSAGE_ID:
+            await self._abort(
+                context,
+                grpc.StatusCode.NOT_FOUND,
+                "MESSAGE_NOT_FOUND",
+                "the conversation has no such message",
+            )
+        receipt = messaging_pb2.Receipt(user_id="bob", delivered_at=CREATED_AT)
+        return messaging_pb2.GetMessageReceiptsResponse(receipts=[receipt])
+
+    async def SyncConversation(  # noqa: N802
+        self, request: messaging_pb2.SyncConversationRequest, context: Context
+    ) -> messaging_pb2.SyncConversationResponse:
+        await self._enter(request, context)
+        if request.conversation_id != CONVERSATION_ID:
+            await self._not_found(context)
+        end = min(request.after_seq + request.limit, len(self.texts))
+        return messaging_pb2.SyncConversationResponse(
+            messages=[self._message(seq) for seq in range(request.after_seq + 1, end + 1)],
+            positions=[messaging_pb2.Position(user_id="alice"), BOBS_POSITION],
+            complete=end == len(self.texts),
+        )
+
+    async def GetPresence(  # noqa: N802
+        self, request: messaging_pb2.GetPresenceRequest, context: Context
+    ) -> messaging_pb2.GetPresenceResponse:
+        await self._enter(request, context)
+        presences = [
+            messaging_pb2.Presence(user_id="bob", state=messaging_pb2.PRESENCE_STATE_AWAY),
+            messaging_pb2.Presence(
+                user_id="carol", state=messaging_pb2.PRESENCE_STATE_OFFLINE, last_seen_at=CREATED_AT
+            ),
+            messaging_pb2.Presence(user_id="dave", state=messaging_pb2.PRESENCE_STATE_OFFLINE),
+            messaging_pb2.Presence(user_id="erin", state=messaging_pb2.PRESENCE_STATE_ONLINE),
+        ]
+        return messaging_pb2.GetPresenceResponse(
+            presences=[presence for presence in presences if presence.user_id in request.user_ids]
+        )
+
+    async def GetPreferences(  # noqa: N802
+        self, request: messaging_pb2.GetPreferencesRequest, context: Context
+    ) -> messaging_pb2.Preferences:
+        await self._enter(request, context)
+        return self.preferences
+
+    async def SetPreferences(  # noqa: N802
+        self, request: messaging_pb2.SetPreferencesRequest, context: Context
+    ) -> messaging_pb2.Preferences:
+        await self._enter(request, context)
+        for field, value in request.ListFields():
+            setattr(self.preferences, field.name, value)
+        return self.preferences
 
     async def _enter(self, request: Any, context: Context) -> None:
         metadata = dict(context.invocation_metadata() or ())
@@ -139,6 +201,8 @@ class InMemoryMessaging(messaging_pb2_grpc.MessagingServiceServicer):
             conversation.last_seq = len(self.texts)
             conversation.last_message.CopyFrom(self._message(len(self.texts)))
             conversation.unread_count = 2
+            conversation.read_seq = 3
+            conversation.positions.append(BOBS_POSITION)
         return conversation
 
 

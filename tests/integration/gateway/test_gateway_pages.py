@@ -80,6 +80,10 @@ async def test_openapi_describes_every_route_its_errors_and_the_token(gateway: h
         "/api/conversations",
         "/api/conversations/{conversationId}",
         "/api/conversations/{conversationId}/messages",
+        "/api/conversations/{conversationId}/messages/{messageId}/receipts",
+        "/api/conversations/{conversationId}/changes",
+        "/api/presence",
+        "/api/preferences",
         "/api/dev/token",
         "/api/config",
         "/healthz",
@@ -90,7 +94,7 @@ async def test_openapi_describes_every_route_its_errors_and_the_token(gateway: h
         for operation in operations.values():
             assert operation["description"]
             assert "422" not in operation["responses"]
-            if path.startswith("/api/conversations"):
+            if path.startswith(("/api/conversations", "/api/presence", "/api/preferences")):
                 assert operation["security"] == [{"userToken": []}]
                 assert {"200", "400", "401", "503", "504"} <= set(operation["responses"])
     message = schema["components"]["schemas"]["Message"]

@@ -26,6 +26,14 @@ REQUESTS: dict[str, Message] = {
     "ListConversations": pb.ListConversationsRequest(),
     "GetConversation": pb.GetConversationRequest(conversation_id="e9ac7fbd-4806-57bb-9371-0299e3f8f28d"),
     "OpenConversation": pb.OpenConversationRequest(recipient_id="bob"),
+    "GetMessageReceipts": pb.GetMessageReceiptsRequest(
+        conversation_id="e9ac7fbd-4806-57bb-9371-0299e3f8f28d",
+        message_id="019342c5-7e3a-7abc-8def-0123456789ab",
+    ),
+    "SyncConversation": pb.SyncConversationRequest(conversation_id="e9ac7fbd-4806-57bb-9371-0299e3f8f28d"),
+    "GetPresence": pb.GetPresenceRequest(user_ids=["bob"]),
+    "GetPreferences": pb.GetPreferencesRequest(),
+    "SetPreferences": pb.SetPreferencesRequest(read_receipts=False),
 }
 """A request for every method of the service."""
 
@@ -82,6 +90,42 @@ class Client:
     async def open(self, user_id: str, recipient_id: str) -> pb.Conversation:
         request = pb.OpenConversationRequest(recipient_id=recipient_id)
         response: pb.Conversation = await self.stub.OpenConversation(request, metadata=self.user(user_id))
+        return response
+
+    async def receipts(
+        self, user_id: str, conversation_id: object, message_id: object
+    ) -> pb.GetMessageReceiptsResponse:
+        request = pb.GetMessageReceiptsRequest(
+            conversation_id=str(conversation_id), message_id=str(message_id)
+        )
+        response: pb.GetMessageReceiptsResponse = await self.stub.GetMessageReceipts(
+            request, metadata=self.user(user_id)
+        )
+        return response
+
+    async def sync(self, user_id: str, conversation_id: object, **fields: Any) -> pb.SyncConversationResponse:
+        request = pb.SyncConversationRequest(conversation_id=str(conversation_id), **fields)
+        response: pb.SyncConversationResponse = await self.stub.SyncConversation(
+            request, metadata=self.user(user_id)
+        )
+        return response
+
+    async def presence(self, user_id: str, *user_ids: str) -> pb.GetPresenceResponse:
+        response: pb.GetPresenceResponse = await self.stub.GetPresence(
+            pb.GetPresenceRequest(user_ids=user_ids), metadata=self.user(user_id)
+        )
+        return response
+
+    async def preferences(self, user_id: str) -> pb.Preferences:
+        response: pb.Preferences = await self.stub.GetPreferences(
+            pb.GetPreferencesRequest(), metadata=self.user(user_id)
+        )
+        return response
+
+    async def set_preferences(self, user_id: str, **fields: bool) -> pb.Preferences:
+        response: pb.Preferences = await self.stub.SetPreferences(
+            pb.SetPreferencesRequest(**fields), metadata=self.user(user_id)
+        )
         return response
 
 

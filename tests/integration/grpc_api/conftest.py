@@ -8,18 +8,33 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
+from service.cache.presence import RedisPresence
 from service.grpc_api.authentication import TokenVerifier
 from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
+from service.storage.messages import PostgresBatchWriter
+from service.storage.preferences import PostgresPreferences
+from service.storage.presence import PostgresCounterparts, PostgresLastSeen
 from service.storage.reads import PostgresConversationReader
-from service.use_cases.authorize_sender import AuthorizeSender
+from service.storage.receipts import PostgresReceiptReader
+from service.use_cases.authorize import Authorize
 from service.use_cases.get_conversation import GetConversation
 from service.use_cases.get_history import GetHistory
+from service.use_cases.get_message_receipts import GetMessageReceipts
+from service.use_cases.get_preferences import GetPreferences
+from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
-from service.use_cases.ports import ConnectionDirectory, ConversationReader, ConversationRepository
+from service.use_cases.ports import (
+    ConnectionDirectory,
+    ConversationReader,
+    ConversationRepository,
+    PresenceStore,
+)
+from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.sync_conversation import SyncConversation
 from tests.conftest import MintToken
 from tests.contract.conversation_reader.seeding import PostgresSeed
 from tests.integration.grpc_api.client import AUDIENCE, Client, connect
@@ -27,14 +42,27 @@ from tests.unit.use_cases.connected_pairs import ConnectedPairs
 
 
 def messaging_service(
-    conversations: ConversationRepository, reader: ConversationReader, connections: ConnectionDirectory
+    conversations: ConversationRepository,
+    reader: ConversationReader,
+    connections: ConnectionDirectory,
+    database: Database,
+    presence: PresenceStore,
 ) -> MessagingService:
-    """The servicer over any adapters."""
+    """The servicer over any adapters of what is read often, and PostgreSQL for the rest."""
+    authorize = Authorize(conversations, connections, time.time_ns)
+    preferences = PostgresPreferences(database)
     return MessagingService(
         get_history=GetHistory(conversations, reader),
         list_conversations=ListConversations(reader),
         get_conversation=GetConversation(reader),
-        open_conversation=OpenConversation(AuthorizeSender(conversations, connections, time.time_ns), reader),
+        open_conversation=OpenConversation(authorize, reader),
+        get_message_receipts=GetMessageReceipts(authorize, PostgresReceiptReader(database)),
+        sync_conversation=SyncConversation(authorize, reader),
+        get_presence=GetPresence(
+            presence, PostgresCounterparts(database), connections, PostgresLastSeen(database)
+        ),
+        get_preferences=GetPreferences(preferences),
+        set_preferences=SetPreferences(preferences, on_change=lambda user: None),
     )
 
 
@@ -63,10 +91,27 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def service(database: Database, connections: ConnectedPairs) -> MessagingService:
+async def presence(redis_url: str) -> AsyncIterator[RedisPresence]:
+    store = RedisPresence(redis_url, lease=60)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def service(database: Database, connections: ConnectedPairs, presence: RedisPresence) -> MessagingService:
     return messaging_service(
-        PostgresConversationRepository(database), PostgresConversationReader(database), connections
+        PostgresConversationRepository(database),
+        PostgresConversationReader(database),
+        connections,
+        database,
+        presence,
     )
+
+
+@pytest.fixture
+def writer(database: Database) -> PostgresBatchWriter:
+    """What marks go through, as in the service."""
+    return PostgresBatchWriter(database)
 
 
 @pytest.fixture

@@ -17,6 +17,14 @@ from tests.integration.grpc_api.client import Client, assert_refused
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
 
 
+def without_positions(conversation: pb.Conversation) -> pb.Conversation:
+    """What both participants see alike."""
+    alike = pb.Conversation()
+    alike.CopyFrom(conversation)
+    del alike.positions[:]
+    return alike
+
+
 @pytest.mark.parametrize("page_size", [0, 1, 7, 100])
 async def test_120_conversations_are_listed_once_each_latest_activity_first(
     client: Client, seed: PostgresSeed, page_size: int
@@ -41,13 +49,17 @@ async def test_120_conversations_are_listed_once_each_latest_activity_first(
 async def test_list_and_conversation_show_the_same(client: Client, seed: PostgresSeed) -> None:
     conversation = await seed.conversation("bob", "alice")
     messages = await seed.messages(conversation, ["alice", "bob", "bob", "alice", "bob"])
-    await seed.positions(conversation, "alice", Positions(delivered_seq=5, read_seq=2))
+    await seed.positions(conversation, "alice", Positions(delivered_seq=5, read_seq=2, shown_read_seq=1))
     shown = await client.conversation("alice", conversation.id)
     assert list((await client.conversations("alice")).conversations) == [shown]
     assert shown.conversation_id == str(conversation.id)
     assert shown.kind == "direct"
     assert list(shown.participant_ids) == ["alice", "bob"]
-    assert (shown.last_seq, shown.unread_count) == (5, 2)
+    assert (shown.last_seq, shown.unread_count, shown.read_seq) == (5, 2, 2)
+    assert list(shown.positions) == [pb.Position(user_id="bob")]
+    of_bob = await client.conversation("bob", conversation.id)
+    assert of_bob.read_seq == 0
+    assert list(of_bob.positions) == [pb.Position(user_id="alice", delivered_seq=5, read_seq=1)]
     assert shown.created_at.ToDatetime(CREATED_AT.tzinfo) == CREATED_AT
     assert shown.last_message.text == messages[-1].text
     assert shown.last_message.status == pb.MESSAGE_STATUS_DELIVERED
@@ -89,7 +101,9 @@ async def test_a_list_page_has_one_to_a_hundred_conversations(client: Client, pa
 async def test_fifty_calls_at_once_open_one_conversation(client: Client, seed: PostgresSeed) -> None:
     callers = [("alice", "bob"), ("bob", "alice")] * 25
     opened = await asyncio.gather(*(client.open(user, recipient) for user, recipient in callers))
-    assert all(conversation == opened[0] for conversation in opened)
+    for (_, recipient), conversation in zip(callers, opened, strict=True):
+        assert list(conversation.positions) == [pb.Position(user_id=recipient)]
+        assert without_positions(conversation) == without_positions(opened[0])
     assert opened[0].conversation_id == str(direct_conversation(UserId("alice"), "bob").id)
     assert list(opened[0].participant_ids) == ["alice", "bob"]
     assert not opened[0].HasField("last_message")
@@ -112,7 +126,8 @@ async def test_a_new_conversation_stands_first_in_both_lists(client: Client, see
     await seed.conversation("alice", "zoe")
     opened = await client.open("alice", "bob")
     for user in ("alice", "bob"):
-        assert (await client.conversations(user)).conversations[0] == opened
+        first = (await client.conversations(user)).conversations[0]
+        assert without_positions(first) == without_positions(opened)
 
 
 async def test_users_who_are_not_connected_cannot_open(client: Client, connections: ConnectedPairs) -> None:

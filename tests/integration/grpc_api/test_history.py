@@ -97,8 +97,8 @@ async def test_statuses_follow_from_the_positions_of_the_authors_counterpart(
 ) -> None:
     conversation = await seed.conversation("alice", "bob")
     await seed.messages(conversation, ["alice", "bob"] * 4)
-    await seed.positions(conversation, "bob", Positions(delivered_seq=5, read_seq=3))
-    await seed.positions(conversation, "alice", Positions(delivered_seq=8, read_seq=2))
+    await seed.positions(conversation, "bob", Positions(delivered_seq=5, read_seq=4, shown_read_seq=3))
+    await seed.positions(conversation, "alice", Positions(delivered_seq=8, read_seq=2, shown_read_seq=2))
     expected = {1: READ, 3: READ, 5: DELIVERED, 7: SENT, 2: READ, 4: DELIVERED, 6: DELIVERED, 8: DELIVERED}
     for user, direction in product(("alice", "bob"), (pb.DIRECTION_OLDER, pb.DIRECTION_NEWER)):
         page = await client.history(user, conversation.id, direction=direction)

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
 
 from devstack.ports import free_port
+from service.cache.presence import RedisPresence
 from service.domain.errors import ErrorCode
 from service.domain.ids import ConversationId, UserId
 from service.grpc_api.authentication import TokenVerifier
@@ -69,7 +70,11 @@ class WaitingReader(InMemoryConversations):
 async def serving(
     store: InMemoryConversations, verifier: TokenVerifier, token: MintToken, **options: Any
 ) -> AsyncIterator[tuple[GrpcServer, Client]]:
-    service = messaging_service(store, store, ConnectedPairs())
+    database, presence = (
+        Database("postgresql://127.0.0.1:1/none"),
+        RedisPresence("redis://127.0.0.1:1", lease=60),
+    )
+    service = messaging_service(store, store, ConnectedPairs(), database, presence)
     server = GrpcServer(service, verifier, ServerOptions(host="127.0.0.1", port=0, **options))
     async with connect(await server.start(), token) as client:
         yield server, client
@@ -201,7 +206,11 @@ async def test_a_database_that_is_gone_is_unavailable_and_worth_a_retry(
     database = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none", acquire_timeout=0.2)
     await database.open()
     service = messaging_service(
-        PostgresConversationRepository(database), PostgresConversationReader(database), connections
+        PostgresConversationRepository(database),
+        PostgresConversationReader(database),
+        connections,
+        database,
+        RedisPresence("redis://127.0.0.1:1", lease=60),
     )
     server = GrpcServer(service, verifier, ServerOptions(host="127.0.0.1", port=0))
     async with connect(await server.start(), token) as client:
