@@ -21,14 +21,25 @@ would otherwise throw each other out without a pause."""
 class Connection:
     """The current link, if there is one, and the loop that replaces it."""
 
-    def __init__(self, options: MessagingClientOptions, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self,
+        options: MessagingClientOptions,
+        deliver: Callable[[Delivery], None],
+        connected: Callable[[Link], None],
+    ) -> None:
         self._options = options
         self._deliver = deliver
+        self._connected = connected
         self._link: Link | None = None
         self._closed = False
         self._changed = asyncio.Event()
         """Set while there is a link, and for good once closed."""
         self.status = Status.CONNECTING
+
+    @property
+    def current(self) -> Link | None:
+        """The link, if there is one now."""
+        return self._link
 
     async def link(self) -> Link:
         """The link, waiting until there is one; raises `ClientClosed`."""
@@ -88,6 +99,7 @@ class Connection:
         )
         self._link = link
         self._changed.set()
+        self._connected(link)
         self._tell(Status.CONNECTED)
         await asyncio.wait({reading}, timeout=renewal)
         return "the connection ended" if reading.done() else None

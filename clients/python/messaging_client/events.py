@@ -1,13 +1,11 @@
-"""The events of `docs/asyncapi.yaml` as types, and how they are read."""
+"""The events of `docs/asyncapi.yaml` as types."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
-
-from messaging_client.errors import MalformedEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +40,128 @@ class MessageSent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherChange:
+    """A change of a conversation that this version of the client has no type for; it takes its `seq`."""
+
+    conversation_id: str
+    seq: int
+    kind: str
+    payload: dict[str, Any]
+
+
+Change = NewMessage | MessageSent | OtherChange
+"""What takes a place in the order of a conversation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDelivered:
+    """A device of `user_id` has all messages up to and including this one."""
+
+    conversation_id: str
+    message_id: str
+    seq: int
+    user_id: str
+    delivered_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRead:
+    """`user_id` (possibly this user, on any device) has read all up to and including this message."""
+
+    conversation_id: str
+    message_id: str
+    seq: int
+    user_id: str
+    read_at: datetime
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far one participant has come; every message up to and including these is delivered, read."""
+
+    user_id: str
+    delivered_seq: int
+    read_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationSummary:
+    """A row of the conversation list, as the application gives it to the client."""
+
+    last_seq: int
+    """The newest change."""
+    positions: tuple[Position, ...] = ()
+    """Where participants stand, where the list tells it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionsMoved:
+    """Marks that were missed: a sync told where the participants stand now. Made by the client."""
+
+    conversation_id: str
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncPage:
+    """What follows `after_seq` in a conversation, oldest first and without a hole."""
+
+    conversation_id: str
+    after_seq: int
+    changes: tuple[Change, ...]
+    positions: tuple[Position, ...]
+    complete: bool
+    """Otherwise ask again after `last_seq`."""
+    request_id: str | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """Up to where this page tells everything."""
+        return self.changes[-1].seq if self.changes else self.after_seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typing:
+    """The counterpart began, goes on, or stopped typing."""
+
+    conversation_id: str
+    user_id: str
+    is_typing: bool
+    expires_in_ms: int
+    """Without another event within this time the user has stopped."""
+
+
+class PresenceState(StrEnum):
+    """What others see of a user."""
+
+    ONLINE = "online"
+    AWAY = "away"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceChanged:
+    """A counterpart came, went away from its devices, or left."""
+
+    user_id: str
+    state: PresenceState
+    last_seen_at: datetime | None
+    """Only when offline, and not always then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencesChanged:
+    """This user's preferences as they are now."""
+
+    read_receipts: bool
+    """Whether others see what this user has read."""
+    invisible: bool
+    """Whether this user always looks offline."""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandError:
     """A command of this user, from this device or another one, was refused."""
 
@@ -62,70 +182,17 @@ class OtherEvent:
     payload: dict[str, Any]
 
 
-Event = NewMessage | MessageSent | CommandError | OtherEvent
-
-
-def decode_event(name: str, payload: bytes) -> Event:
-    """The event that came on `.../events/{name}`; unknown fields are ignored.
-
-    Raises `MalformedEvent`, naming the fault and never the content.
-    """
-    try:
-        fields = json.loads(payload)
-    except (ValueError, RecursionError):
-        raise MalformedEvent(f"{name}: not JSON") from None
-    if not isinstance(fields, dict):
-        raise MalformedEvent(f"{name}: not an object")
-    try:
-        return _from_fields(name, fields)
-    except KeyError as error:
-        raise MalformedEvent(f"{name}: {error.args[0]} is missing") from None
-
-
-def _from_fields(name: str, fields: dict[str, Any]) -> Event:
-    if name == "newMessage":
-        return NewMessage(**_message_fields(name, fields))
-    if name == "messageSent":
-        return MessageSent(
-            **_message_fields(name, fields), request_id=_optional(name, fields, "requestId", str)
-        )
-    if name == "error":
-        return CommandError(
-            code=_required(name, fields, "code", str),
-            message=_required(name, fields, "message", str),
-            retryable=_required(name, fields, "retryable", bool),
-            retry_after_ms=_optional(name, fields, "retryAfterMs", int),
-            command=_required(name, fields, "command", str),
-            client_message_id=_optional(name, fields, "clientMessageId", str),
-            request_id=_optional(name, fields, "requestId", str),
-        )
-    return OtherEvent(name=name, payload=fields)
-
-
-def _message_fields(name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    timestamp = _required(name, fields, "timestamp", str)
-    try:
-        moment = datetime.fromisoformat(timestamp)
-    except ValueError:
-        raise MalformedEvent(f"{name}: timestamp is not RFC 3339") from None
-    return {
-        "message_id": _required(name, fields, "messageId", str),
-        "conversation_id": _required(name, fields, "conversationId", str),
-        "seq": _required(name, fields, "seq", int),
-        "sender_id": _required(name, fields, "senderId", str),
-        "text": _required(name, fields, "text", str),
-        "timestamp": moment,
-        "client_message_id": _required(name, fields, "clientMessageId", str),
-    }
-
-
-def _required(name: str, fields: dict[str, Any], key: str, kind: type) -> Any:
-    value = fields[key]
-    # JSON's true is no number, though Python's is an int.
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise MalformedEvent(f"{name}: {key} is no {kind.__name__}")
-    return value
-
-
-def _optional(name: str, fields: dict[str, Any], key: str, kind: type) -> Any:
-    return None if fields.get(key) is None else _required(name, fields, key, kind)
+Event = (
+    NewMessage
+    | MessageSent
+    | OtherChange
+    | MessageDelivered
+    | MessageRead
+    | PositionsMoved
+    | SyncPage
+    | Typing
+    | PresenceChanged
+    | PreferencesChanged
+    | CommandError
+    | OtherEvent
+)

@@ -17,13 +17,16 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from messaging_client.commands import presence_command
 from messaging_client.errors import LinkLost
+from messaging_client.events import PresenceState
 from messaging_client.options import MessagingClientOptions
 
 _IN_FLIGHT = 100
@@ -48,9 +51,11 @@ class Delivery:
 class Link:
     """A connection that is up."""
 
-    def __init__(self, client: aiomqtt.Client, timeout: float) -> None:
+    def __init__(self, client: aiomqtt.Client, timeout: float, session_id: str) -> None:
         self._client = client
         self._timeout = timeout
+        self.session_id = session_id
+        """Names this connection in `presence`, so that a late will changes nothing."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection has ended and all that came over it was delivered."""
 
@@ -125,12 +130,20 @@ class Link:
 
 async def open_link(options: MessagingClientOptions, token: str) -> Link:
     """Connects; raises `LinkLost` with the broker's reason. Whoever gets the link closes it."""
-    client = _client(options, token)
+    session_id = uuid4().hex
+    client = _client(options, token, session_id)
     await _enter(client)
-    return Link(client, options.connect_timeout)
+    return Link(client, options.connect_timeout, session_id)
 
 
-def _client(options: MessagingClientOptions, token: str) -> aiomqtt.Client:
+def _will(options: MessagingClientOptions, session_id: str) -> aiomqtt.Will | None:
+    if not options.presence:
+        return None
+    payload = presence_command(PresenceState.OFFLINE, session_id)
+    return aiomqtt.Will(options.command_topic("presence"), payload, qos=1)
+
+
+def _client(options: MessagingClientOptions, token: str, session_id: str) -> aiomqtt.Client:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = options.session_expiry
     client = aiomqtt.Client(
@@ -143,6 +156,7 @@ def _client(options: MessagingClientOptions, token: str) -> aiomqtt.Client:
         clean_start=False,
         properties=properties,
         keepalive=options.keepalive,
+        will=_will(options, session_id),
         timeout=options.connect_timeout,
         transport=options.transport,
         websocket_path=options.websocket_path if options.transport == "websockets" else None,

@@ -1,4 +1,8 @@
-"""Plays the service for the Python client's tests: a plain MQTT client with a script."""
+"""Plays the service for the Python client's tests: a plain MQTT client with a script.
+
+The script is about `sendMessage` and what it does not know; marks, sync and preferences are always
+answered, signals only remembered.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,15 +63,26 @@ class Received:
         return fields
 
 
+SIGNALS = frozenset({"presence", "typing", "markAsDelivered"})
+BACKGROUND = SIGNALS | {"sync"}
+"""What the client publishes of its own accord: not among `received`."""
+
+
 class Responder:
     """Answers commands as `script` says, one entry a command; then acknowledges all."""
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
         self._stored: dict[tuple[str, str], dict[str, Any]] = {}
-        self._seq: dict[str, int] = {}
+        self.conversations: dict[str, list[dict[str, Any]]] = {}
+        """Every message, in order: what `sync` tells."""
+        self._participants: dict[str, tuple[str, str]] = {}
+        self.page_size = 100
+        self.unheard: set[int] = set()
+        """No `newMessage` is published for these `seq`."""
         self.script: deque[Answered | Dropped | Refused] = deque()
         self.received: list[Received] = []
+        self.background: list[Received] = []
         self.arrived = asyncio.Condition()
         self.ended = asyncio.Event()
         """The broker is gone."""
@@ -76,6 +91,11 @@ class Responder:
         """Returns when `count` commands have come."""
         async with asyncio.timeout(20), self.arrived:
             await self.arrived.wait_for(lambda: len(self.received) >= count)
+
+    async def wait_for_signal(self, condition: Callable[[list[Received]], bool]) -> None:
+        """Returns when the condition holds for the background commands so far."""
+        async with asyncio.timeout(20), self.arrived:
+            await self.arrived.wait_for(lambda: condition(self.background))
 
     async def run(self) -> None:
         """Until the connection ends or the task is cancelled."""
@@ -94,10 +114,15 @@ class Responder:
                 at=asyncio.get_running_loop().time(),
             )
             async with self.arrived:
-                self.received.append(command)
+                (self.background if command.command in BACKGROUND else self.received).append(command)
                 self.arrived.notify_all()
             correlation = getattr(message.properties, "CorrelationData", None)
-            await self._answer(command, correlation, self.script.popleft() if self.script else Answered())
+            if command.command in SIGNALS:
+                continue
+            if command.command == "sync":
+                await self.publish(command.user, "syncPage", self._page(command.fields), correlation)
+            else:
+                await self._answer(command, correlation, self.script.popleft() if self.script else Answered())
 
     async def publish(
         self, user: str, event: str, payload: dict[str, Any], correlation: bytes | None
@@ -125,12 +150,16 @@ class Responder:
                 error["retryAfterMs"] = answer.retry_after_ms
             if answer.names_the_message:
                 error["clientMessageId"] = command.fields["clientMessageId"]
+            elif "requestId" in command.fields:
+                error["requestId"] = command.fields["requestId"]
             await self.publish(command.user, "error", error, correlation)
-        if isinstance(answer, Answered):
+        if isinstance(answer, Answered) and command.command == "markAsRead":
+            await self.publish(command.user, "messageRead", self._read(command), correlation)
+        elif isinstance(answer, Answered):
             stored = self._store(command.user, command.fields)
             for _ in range(answer.times):
                 await self.publish(command.user, "messageSent", stored, correlation)
-                if "recipientId" in command.fields:
+                if "recipientId" in command.fields and stored["seq"] not in self.unheard:
                     await self.publish(command.fields["recipientId"], "newMessage", stored, None)
 
     def _store(self, sender: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,18 +168,53 @@ class Responder:
             conversation = fields.get("conversationId") or str(
                 conversation_id_for("direct", (UserId(sender), UserId(fields["recipientId"])))
             )
-            self._seq[conversation] = self._seq.get(conversation, 0) + 1
+            messages = self.conversations.setdefault(conversation, [])
+            if "recipientId" in fields:
+                self._participants[conversation] = (sender, fields["recipientId"])
             now = datetime.now(UTC)
             self._stored[key] = {
                 "messageId": str(uuid7(int(now.timestamp() * 1e9))),
                 "conversationId": conversation,
-                "seq": self._seq[conversation],
+                "seq": len(messages) + 1,
                 "senderId": sender,
                 "text": fields["text"],
                 "timestamp": now.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
                 "clientMessageId": fields["clientMessageId"],
             }
+            messages.append(self._stored[key])
         return self._stored[key]
+
+    def _page(self, fields: dict[str, Any]) -> dict[str, Any]:
+        messages = self.conversations.get(fields["conversationId"], [])
+        after = fields["afterSeq"]
+        changes = messages[after : after + self.page_size]
+        return {
+            "conversationId": fields["conversationId"],
+            "afterSeq": after,
+            "changes": [{"type": "message", **message} for message in changes],
+            "positions": [
+                {"userId": user, "deliveredSeq": 0, "readSeq": 0}
+                for user in self._participants[fields["conversationId"]]
+            ],
+            "complete": after + len(changes) >= len(messages),
+            "requestId": fields["requestId"],
+        }
+
+    def _read(self, command: Received) -> dict[str, Any]:
+        fields = command.fields
+        (message,) = (
+            message
+            for message in self.conversations[fields["conversationId"]]
+            if message["messageId"] == fields["lastReadMessageId"]
+        )
+        return {
+            "conversationId": fields["conversationId"],
+            "messageId": message["messageId"],
+            "seq": message["seq"],
+            "userId": command.user,
+            "readAt": message["timestamp"],
+            "requestId": fields["requestId"],
+        }
 
 
 @asynccontextmanager

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from messaging_client import ClientClosed, CommandError, MessageSent, MessagingClient, MessagingClientOptions
-from messaging_client.sending import Answers, Lanes, encode_command
+from messaging_client.commands import encode_command
+from messaging_client.requests import Answers
+from messaging_client.sending import Lanes, place_of
 
 
 async def _no_token() -> str:
@@ -58,12 +60,15 @@ async def test_second_and_late_answers_are_ignored() -> None:
 
 async def test_one_conversation_has_one_lane_once_its_names_are_known_to_be_the_same() -> None:
     lanes = Lanes()
-    by_user = lanes.lane(recipient_id="bob", conversation_id=None)
-    lanes.same("bob", "c")
-    assert lanes.lane(recipient_id=None, conversation_id="c") is by_user
-    assert lanes.lane(recipient_id="carol", conversation_id=None) is not by_user
+    bob = place_of(recipient_id="bob")
+    by_user = lanes.lane(bob)
+    assert lanes.conversation_at(bob) is None
+    lanes.same(bob, "c")
+    assert lanes.lane(place_of(conversation_id="c")) is by_user
+    assert lanes.conversation_at(bob) == lanes.conversation_at(place_of(conversation_id="c")) == "c"
+    assert lanes.lane(place_of(recipient_id="carol")) is not by_user
     # A conversation's id and a user's id are different names even when they read the same.
-    assert lanes.lane(recipient_id="c", conversation_id=None) is not by_user
+    assert lanes.lane(place_of(recipient_id="c")) is not by_user
 
 
 def test_commands_are_compact_utf_8_json() -> None:
