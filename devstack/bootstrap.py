@@ -67,9 +67,10 @@ def packages_for_tests(os_release: str) -> Mapping[str, Callable[[], bool]]:
 
     Ubuntu's package of Chromium only installs a snap, which a container or a server may not have.
     """
+    clients = {"mosquitto-clients": lambda: has_program("mosquitto_pub"), "curl": lambda: has_program("curl")}
     if "ID=ubuntu" in os_release.splitlines():
-        return {}
-    return {"chromium": has_chromium}
+        return clients
+    return {"chromium": has_chromium} | clients
 
 
 def missing_packages(wanted: Mapping[str, Callable[[], bool]]) -> list[str]:
@@ -118,6 +119,9 @@ def install_python_packages(lock_file: Path) -> None:
     if works and stamp.is_file() and stamp.read_text() == wanted:
         return
     if not works:
+        if VENV.is_symlink():
+            # Clearing it would empty whatever it leads to.
+            raise BootstrapFailed(f"{VENV} is a link to another checkout's; remove it: rm {VENV}")
         print("Creating .venv", flush=True)
         output = _fails([sys.executable, "-m", "venv", "--clear", str(VENV)])
         if output is not None:
