@@ -28,6 +28,8 @@ class Received:
     name: str
     payload: dict[str, Any]
     correlation_data: bytes | None
+    qos: int = 1
+    expires_in_s: int | None = None
 
 
 class Device:
@@ -40,13 +42,15 @@ class Device:
         self._changed = asyncio.Condition()
         self._read = 0
 
-    async def publish(self, command: str, payload: bytes, *, correlation_data: bytes | None = None) -> None:
-        """Publishes at QoS 1; returns with the broker's PUBACK."""
+    async def publish(
+        self, command: str, payload: bytes, *, correlation_data: bytes | None = None, qos: int = 1
+    ) -> None:
+        """Publishes; at QoS 1 it returns with the broker's PUBACK."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if correlation_data is not None:
             properties.CorrelationData = correlation_data
         topic = f"chat/v1/users/{self.user_id}/commands/{command}"
-        await self._client.publish(topic, payload, qos=1, properties=properties)
+        await self._client.publish(topic, payload, qos=qos, properties=properties)
 
     async def send(self, text: str, **fields: object) -> str:
         """Publishes a `sendMessage` without waiting for its answer; returns its `clientMessageId`."""
@@ -82,7 +86,8 @@ class Device:
             validate_event(name, payload)
             correlation = getattr(message.properties, "CorrelationData", None)
             async with self._changed:
-                self.received.append(Received(name, payload, correlation))
+                expires_in = getattr(message.properties, "MessageExpiryInterval", None)
+                self.received.append(Received(name, payload, correlation, message.qos, expires_in))
                 self._changed.notify_all()
 
 
