@@ -6,6 +6,8 @@ ARGS ?=
 
 BOOTSTRAP := $(PYTHON) devstack/bootstrap.py
 DEV := $(BOOTSTRAP) --dev --no-system --
+# Node comes with the development packages: the system's may be too old or absent.
+NPM := $(DEV) env --chdir=clients/js
 PROTOS := $(wildcard proto/*/v1/*.proto)
 PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) \
 	--mypy_grpc_out=$(1) $(PROTOS)
@@ -23,8 +25,8 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
 	@$(BOOTSTRAP) --dev -- python -m pytest $(ARGS)
 
-test-web: ## Check and test the browser client (needs Node 20.19 or newer)
-	@cd clients/js && npm ci --no-audit --no-fund && npm run check && npm test
+test-web: ## Check and test the browser client
+	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run check && npm test'
 
 lint: ## Check style, types and the direction of imports
 	@$(DEV) ruff check
@@ -39,19 +41,19 @@ format: ## Put the Python code into the agreed form
 proto: ## Generate the gRPC stubs from proto/*/v1/*.proto
 	@$(DEV) $(call PROTOC,.)
 
-check-generated: ## Fail if stubs or demo page are not what their sources give (needs Node 20.19 or newer)
+check-generated: ## Fail if stubs or demo page are not what their sources give
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(DEV) $(call PROTOC,"$$folder") && \
 	diff -r -u -x '__init__.py' -x '__pycache__' -x '*.proto' proto "$$folder/proto" || \
 	{ echo 'The gRPC stubs are not current: make proto'; exit 1; }
-	@cd clients/js && { [ -d node_modules ] || npm ci --no-audit --no-fund; } && npm run check:static
+	@$(NPM) sh -c '{ [ -d node_modules ] || npm ci --no-audit --no-fund; } && npm run check:static'
 
 lock: ## Bring the hash-locked requirement files up to pyproject.toml; ARGS=--upgrade for new versions
 	@$(DEV) $(LOCK) $(ARGS) --output-file requirements.lock
 	@$(DEV) $(LOCK) $(ARGS) --extra dev --output-file requirements-dev.lock
 
-web: ## Build the browser client and the demo page into gateway/static (needs Node 20)
-	@cd clients/js && npm ci --no-audit --no-fund && npm run build
+web: ## Build the browser client and the demo page into gateway/static
+	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run build'
 
 clean: ## Delete .venv, caches, builds, and .run WITH its messages
 	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \
