@@ -23,7 +23,8 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 	@$(BOOTSTRAP) -- python -m devstack $(ARGS)
 
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
-	@$(BOOTSTRAP) --dev -- python -m pytest $(ARGS)
+	@$(BOOTSTRAP) --dev -- env --chdir=clients/js sh -c '[ -d node_modules ] || npm ci --no-audit --no-fund'
+	@$(DEV) python -m pytest $(ARGS)
 
 test-web: ## Check and test the browser client
 	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run check && npm test'

@@ -104,6 +104,9 @@ class Inbound:
                 return
             except Rejected as error:
                 rejection = error.rejection
+            except Exception:
+                # Answered like any other: unanswered, it would come back with every new link.
+                rejection = incident("take", user_id)
         request = Request(
             delivery=delivery,
             user_id=user_id,

@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 def incident(step: str, subject: UUID | UserId) -> Rejection:
     """Logs the exception being handled under a new id, and returns what its user is told.
 
-    `subject` is the id of what was worked on, for the log only.
+    `subject` is the id of what, or for whom, was worked on, for the log only.
     """
     number = uuid4()
     _log.exception("command_failed", step=step, incident=str(number), subject=str(subject))
