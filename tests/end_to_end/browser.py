@@ -17,6 +17,8 @@ ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 PATIENCE_MS = 20_000
 """How long a test waits for what must come, in milliseconds."""
 
+_DURABLE = re.compile("^(sent|delivered|read)$")
+
 Viewport = Literal["desktop", "phone"]
 Scheme = Literal["light", "dark"]
 
@@ -98,8 +100,26 @@ class Pane:
         await self.input.press("Enter")
 
     async def expect_message(self, text: str, status: str) -> None:
-        """Waits until there is exactly one such message, with that status."""
+        """Waits until there is exactly one such message, with that status; "sent" may have come further."""
+        wanted = _DURABLE if status == "sent" else status
+        await expect(self.message(text)).to_have_attribute("data-status", wanted, timeout=PATIENCE_MS)
+
+    async def expect_exactly(self, text: str, status: str) -> None:
+        """Waits until there is exactly one such message, with exactly that status."""
         await expect(self.message(text)).to_have_attribute("data-status", status, timeout=PATIENCE_MS)
+
+    async def expect_presence(self, state: str) -> None:
+        """Waits until the line under the other one's name says so."""
+        line = self.chat.get_by_test_id("presence")
+        await expect(line).to_have_attribute("data-state", state, timeout=PATIENCE_MS)
+
+    async def expect_badge(self, count: int) -> None:
+        """Waits until the list of conversations shows so many unread messages in all."""
+        badge = self.root.get_by_test_id("unread-badge")
+        if count == 0:
+            await expect(badge).to_have_count(0, timeout=PATIENCE_MS)
+        else:
+            await expect(badge).to_have_text(str(count), timeout=PATIENCE_MS)
 
     async def expect_connection(self, status: str) -> None:
         """Waits until the pill of the conversation says so."""

@@ -77,7 +77,7 @@ async def test_every_text_arrives_as_it_was_written_and_is_never_html(stack: Sta
     for number, text in enumerate(SPECIAL_TEXTS, start=1):
         await alice.write(text)
         await expect(bob.messages).to_have_count(number, timeout=PATIENCE_MS)
-    await expect(alice.chat.locator('[data-testid="message"][data-status="sent"]')).to_have_count(
+    await expect(alice.chat.locator('[data-testid="message"][data-seq]')).to_have_count(
         len(SPECIAL_TEXTS), timeout=PATIENCE_MS
     )
     assert await alice.texts() == await bob.texts() == SPECIAL_TEXTS

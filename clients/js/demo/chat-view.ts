@@ -5,13 +5,11 @@ import { el, icon, once, setText } from "./dom.js";
 import { type ListTop, MessageList } from "./message-list.js";
 import { fromMessage, fromOutbox } from "./message-row.js";
 import { avatar, displayName } from "./people.js";
-import type { ReadMarks } from "./read-marks.js";
+import { PresenceLine } from "./presence-line.js";
 
 export interface ChatViewOptions {
   readonly client: MessagingClient;
   readonly peer: string;
-  readonly marks: ReadMarks;
-  readonly onRead: () => void;
   readonly onBack?: () => void;
 }
 
@@ -20,6 +18,7 @@ export class ChatView {
   readonly element: HTMLElement;
   #conversation: Conversation | undefined;
   #list: MessageList;
+  #presence: PresenceLine;
   #composer: Composer;
   #empty: HTMLElement;
   #announcer = el("div", { class: "visually-hidden", "aria-live": "polite", "data-testid": "announcer" });
@@ -40,10 +39,14 @@ export class ChatView {
       retry: (id) => client.retry(id),
       discard: (id) => client.discard(id),
     });
-    this.#composer = new Composer(name, (text) => this.#send(text));
+    this.#composer = new Composer(name, {
+      send: (text) => this.#send(text),
+      typing: (isTyping) => this.#conversation && client.setTyping(this.#conversation.conversationId, isTyping),
+    });
+    this.#presence = new PresenceLine(client, peer, () => this.#conversation?.conversationId);
     this.#empty = emptyState(peer);
     this.element = el("section", { class: "chat", "data-testid": "chat", "data-peer": peer, "aria-label": `Conversation with ${name}` });
-    this.element.append(this.#header(), this.#list.element, this.#empty, this.#notice, this.#composer.element, this.#announcer);
+    this.element.append(this.#header(), this.#list.element, this.#empty, this.#presence.bubble, this.#notice, this.#composer.element, this.#announcer);
     this.#listen();
     this.#attach();
     this.#show();
@@ -67,13 +70,14 @@ export class ChatView {
     const { client, peer, onBack } = this.options;
     const back = onBack && el("button", { type: "button", class: "back", "aria-label": "Back to conversations" }, icon("back"));
     back?.addEventListener("click", () => onBack?.());
-    const names = el("div", { class: "names" }, el("h2", {}, displayName(peer)), el("p", {}, "You are ", el("strong", {}, displayName(client.userId))));
+    const names = el("div", { class: "names" }, el("h2", {}, displayName(peer)), this.#presence.element);
+    const as = el("span", { class: "as" }, "You are ", el("strong", {}, displayName(client.userId)));
     const pill = connectionPill(client, (online) => {
       this.#online = online;
       this.#render();
     });
     this.#unsubscribe.push(() => pill.close());
-    return el("header", { class: "chat-header" }, back, avatar(peer), names, pill.element);
+    return el("header", { class: "chat-header" }, back, avatar(peer, this.#presence.dot), names, as, pill.element);
   }
 
   #listen(): void {
@@ -82,6 +86,7 @@ export class ChatView {
     document.addEventListener("visibilitychange", onVisible);
     this.#unsubscribe.push(
       () => document.removeEventListener("visibilitychange", onVisible),
+      () => this.#presence.close(),
       client.on("conversations", () => this.#attach()),
       client.on("conversation", (conversation) => conversation === this.#conversation && this.#render()),
       client.on("send", (update) => {
@@ -165,8 +170,9 @@ export class ChatView {
 
   #markRead(): void {
     const conversation = this.#conversation;
-    if (conversation?.lastSeq === undefined || document.visibilityState !== "visible" || !this.#list.isAtEnd) return;
-    if (this.options.marks.mark(conversation.conversationId, conversation.lastSeq)) this.options.onRead();
+    if (conversation === undefined || document.visibilityState !== "visible" || !this.#list.isAtEnd) return;
+    const newest = conversation.messages.findLast(({ senderId }) => senderId === this.options.peer);
+    if (newest) this.options.client.markRead(conversation.conversationId, newest.messageId);
   }
 
   #announce(text: string): void {

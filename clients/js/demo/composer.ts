@@ -3,6 +3,12 @@ import { el, icon, setText } from "./dom.js";
 
 const COUNT_FROM = MAX_TEXT_CHARACTERS - 300;
 
+export interface ComposerActions {
+  send(text: string): void;
+  /** For each key pressed, and when the writer turns away. */
+  typing(isTyping: boolean): void;
+}
+
 /** Where a message is written: grows with its text, Enter sends, Shift+Enter breaks the line. */
 export class Composer {
   readonly element: HTMLFormElement;
@@ -12,7 +18,7 @@ export class Composer {
 
   constructor(
     peerName: string,
-    private readonly onSend: (text: string) => void,
+    private readonly actions: ComposerActions,
   ) {
     this.#input = el("textarea", {
       rows: 1,
@@ -34,7 +40,11 @@ export class Composer {
       event.preventDefault();
       this.#submit();
     });
-    this.#input.addEventListener("input", () => this.#adjust());
+    this.#input.addEventListener("input", () => {
+      this.#adjust();
+      this.actions.typing(this.#input.value.trim() !== "");
+    });
+    this.#input.addEventListener("blur", () => this.actions.typing(false));
     this.#adjust();
   }
 
@@ -44,7 +54,7 @@ export class Composer {
 
   #submit(): void {
     if (this.#send.disabled) return;
-    this.onSend(this.#input.value.trim());
+    this.actions.send(this.#input.value.trim());
     this.#input.value = "";
     this.#adjust();
     this.focus();

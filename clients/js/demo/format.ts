@@ -26,6 +26,13 @@ export function listTime(timestamp: string): string {
   return days === 1 ? "Yesterday" : shortDate.format(new Date(timestamp));
 }
 
+/** "last seen today at 14:05", "last seen 3 May at 09:00". */
+export function lastSeenInWords(timestamp: string): string {
+  const days = daysAgo(timestamp);
+  const day = days <= 0 ? "today" : days === 1 ? "yesterday" : shortDate.format(new Date(timestamp));
+  return `last seen ${day} at ${timeOfDay(timestamp)}`;
+}
+
 /** Why a message was refused, in words for the person who wrote it. */
 export function refusalInWords(error: ServiceError, peer: string): string {
   switch (error.code) {

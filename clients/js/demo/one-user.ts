@@ -1,20 +1,18 @@
 import type { MessagingClient } from "../src/index.js";
 import { ChatView } from "./chat-view.js";
 import { el, icon } from "./dom.js";
-import { ReadMarks } from "./read-marks.js";
 import { Sidebar } from "./sidebar.js";
 
 /** One user alone: whom to write to on the left, the conversation on the right; one of the two on a phone. */
 export function showOneUser(app: HTMLElement, client: MessagingClient): void {
-  const marks = new ReadMarks(client);
   const main = el("main", { class: "main" });
-  const sidebar = new Sidebar({ client, marks, onChoose: (peer) => go(peer) });
+  const sidebar = new Sidebar({ client, onChoose: (peer) => go(peer) });
   const shell = el("div", { class: "shell one-user", "data-testid": "pane", "data-user": client.userId }, sidebar.element, main);
   let chat: ChatView | undefined;
 
   const open = (peer: string | undefined): void => {
     chat?.close();
-    chat = peer === undefined ? undefined : new ChatView({ client, peer, marks, onRead: sidebar.refresh, onBack: () => go(undefined) });
+    chat = peer === undefined ? undefined : new ChatView({ client, peer, onBack: () => go(undefined) });
     main.replaceChildren(chat?.element ?? nothingChosen());
     shell.dataset.open = String(peer !== undefined);
     sidebar.choose(peer);

@@ -9,9 +9,10 @@ export function displayName(userId: string): string {
   return userId.charAt(0).toUpperCase() + userId.slice(1);
 }
 
-export function avatar(userId: string): HTMLElement {
+export function avatar(userId: string, dot?: HTMLElement): HTMLElement {
   const hue = HUES[userId] ?? [...userId].reduce((sum, character) => sum + (character.codePointAt(0) ?? 0) * 37, 0) % 360;
   const element = el("span", { class: "avatar", "aria-hidden": "true" }, displayName(userId).charAt(0));
   element.style.setProperty("--hue", String(hue));
+  if (dot) element.append(dot);
   return element;
 }

@@ -20,6 +20,9 @@ export async function openSession(userId: string, config: PageConfig): Promise<M
   });
   client.on("warning", (warning) => console.warn(warning));
   client.on("serviceError", (error) => console.warn(`The service answered ${error.code}`));
+  const onVisibility = (): void => client.setPresence(document.visibilityState === "visible" ? "online" : "away");
+  document.addEventListener("visibilitychange", onVisibility);
+  onVisibility();
   await client.start();
   return client;
 }

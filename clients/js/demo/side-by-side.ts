@@ -2,7 +2,6 @@ import type { MessagingClient } from "../src/index.js";
 import { ChatView } from "./chat-view.js";
 import { el, setAttribute } from "./dom.js";
 import { displayName } from "./people.js";
-import { ReadMarks } from "./read-marks.js";
 import { viewSwitch } from "./view-switch.js";
 
 /** Two users with independent clients: next to each other, or behind two tabs on a phone. */
@@ -34,16 +33,14 @@ export function showSideBySide(app: HTMLElement, clients: readonly [MessagingCli
 
 function pane(client: MessagingClient, peer: string) {
   const { userId } = client;
-  const marks = new ReadMarks(client);
   const badge = el("span", { class: "badge", hidden: true });
   const tab = el("button", { type: "button", class: "tab" }, `As ${displayName(userId)}`, badge);
   const refreshBadge = (): void => {
-    const summary = client.conversationWith(peer);
-    const unread = summary ? marks.unread(summary) : 0;
+    const unread = client.conversationWith(peer)?.unreadCount ?? 0;
     badge.hidden = unread === 0;
     badge.textContent = String(unread);
   };
-  const chat = new ChatView({ client, peer, marks, onRead: refreshBadge });
+  const chat = new ChatView({ client, peer });
   client.on("conversations", refreshBadge);
   const element = el("div", { class: "pane", "data-testid": "pane", "data-user": userId }, chat.element);
   return { userId, chat, tab, element, refreshBadge };

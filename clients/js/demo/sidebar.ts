@@ -3,12 +3,11 @@ import { connectionPill } from "./connection-pill.js";
 import { el, once, setAttribute } from "./dom.js";
 import { listTime } from "./format.js";
 import { avatar, DEMO_USERS, displayName } from "./people.js";
-import type { ReadMarks } from "./read-marks.js";
+import { presenceDot } from "./presence-line.js";
 import { viewSwitch } from "./view-switch.js";
 
 export interface SidebarOptions {
   readonly client: MessagingClient;
-  readonly marks: ReadMarks;
   readonly onChoose: (peer: string) => void;
 }
 
@@ -32,7 +31,7 @@ export class Sidebar {
     const nav = el("nav", { "aria-label": "Conversations" }, this.#items);
     this.element = el("aside", { class: "sidebar" }, header, nav, viewSwitch(client.userId));
     client.on("conversations", this.refresh);
-    client.on("message", this.refresh);
+    for (const event of ["message", "status", "typing", "presence"] as const) client.on(event, this.refresh);
     this.#show();
   }
 
@@ -43,7 +42,7 @@ export class Sidebar {
 
   /** Unread messages over all conversations. */
   get unread(): number {
-    return this.options.client.conversations.reduce((sum, summary) => sum + this.options.marks.unread(summary), 0);
+    return this.options.client.conversations.reduce((sum, summary) => sum + summary.unreadCount, 0);
   }
 
   #show(): void {
@@ -70,21 +69,27 @@ export class Sidebar {
   }
 
   #item({ peer, summary }: Contact): HTMLElement {
-    const { client, marks } = this.options;
+    const { client } = this.options;
     const last = summary?.lastMessage;
-    const unread = summary ? marks.unread(summary) : 0;
-    const preview = last ? (last.senderId === client.userId ? `You: ${last.text}` : last.text) : "No messages yet";
+    const unread = summary?.unreadCount ?? 0;
+    const isTyping = summary !== undefined && client.typingIn(summary.conversationId).includes(peer);
+    const words = last ? (last.senderId === client.userId ? `You: ${last.text}` : last.text) : "No messages yet";
     const button = el(
       "button",
       { type: "button", class: "contact", "data-testid": "contact", "data-user": peer },
-      avatar(peer),
+      avatar(peer, presenceDot(client, peer)),
       el("span", { class: "contact-name" }, displayName(peer)),
       el("span", { class: "contact-time" }, last ? listTime(last.timestamp) : ""),
-      el("span", { class: last ? "contact-preview" : "contact-preview quiet", dir: "auto" }, preview),
+      el("span", { class: previewClass(isTyping, last !== undefined && last !== null), dir: "auto", "data-testid": "contact-preview" }, isTyping ? "typing…" : words),
       unread > 0 && el("span", { class: "badge", "data-testid": "unread-badge", "aria-label": `${unread} unread` }, String(unread)),
     );
     setAttribute(button, "aria-current", this.#chosen === peer ? "true" : undefined);
     button.addEventListener("click", () => this.options.onChoose(peer));
     return el("li", { "data-peer": peer }, button);
   }
+}
+
+function previewClass(isTyping: boolean, hasMessages: boolean): string {
+  if (isTyping) return "contact-preview typing";
+  return hasMessages ? "contact-preview" : "contact-preview quiet";
 }

@@ -10,9 +10,11 @@ export type ConnectionState =
   | { readonly status: "waiting"; readonly attempt: number; readonly retryInMs: number; readonly reason: string }
   | { readonly status: "closed" };
 
-export interface ConnectionOptions extends Omit<LinkOptions, "token"> {
+export interface ConnectionOptions extends Omit<LinkOptions, "token" | "will"> {
   /** Called before each attempt; its failure counts as a failed attempt. */
   readonly token: () => Promise<string>;
+  /** Called before each attempt. */
+  readonly will: () => LinkOptions["will"];
   readonly backoff: BackoffLimits;
   readonly onState: (state: ConnectionState) => void;
 }
@@ -66,6 +68,11 @@ export class Connection {
     await this.#link.publish(topic, payload, correlation);
   }
 
+  /** At QoS 0: not kept for later when there is no connection. */
+  signal(topic: string, payload: string): void {
+    this.#link?.signal(topic, payload);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#pause.end();
@@ -87,7 +94,7 @@ export class Connection {
     try {
       const token = await this.options.token();
       if (this.#closed) return undefined;
-      this.#link = new Link({ ...this.options, token });
+      this.#link = new Link({ ...this.options, token, will: this.options.will() });
       await this.#link.ready();
       return await this.#use(this.#link, refreshDelay(token));
     } catch (error) {

@@ -8,6 +8,10 @@ export interface ConversationListOptions {
   readonly history: HistoryApi | undefined;
   readonly retry: BackoffLimits;
   readonly onChange: () => void;
+  /** Others' messages after a position; undefined when that is not known here. */
+  readonly unreadAfter: (conversationId: string, seq: number) => number | undefined;
+  /** The history could not be read; it is being tried again. */
+  readonly onUnreachable: () => void;
   /** The conversation has reached `summary.lastSeq`, as the history says. */
   readonly onSummary: (summary: ConversationSummary) => void;
 }
@@ -57,6 +61,17 @@ export class ConversationList {
     this.options.onChange();
   }
 
+  /** The user has read up to a position, on whatever device. */
+  read(conversationId: string, seq: number): void {
+    const summary = this.#summaries.get(conversationId);
+    if (summary === undefined || seq <= (summary.readSeq ?? 0)) return;
+    const unreadCount = this.#unreadAfter(summary, seq);
+    // Not to be counted here: the service knows.
+    if (unreadCount === undefined) void this.refresh();
+    this.#summaries.set(conversationId, { ...summary, readSeq: seq, unreadCount: unreadCount ?? summary.unreadCount });
+    this.options.onChange();
+  }
+
   /** Reads the whole list again; retried until it works. */
   refresh(): Promise<void> {
     if (this.#refreshing !== undefined) this.#refreshAgain = true;
@@ -85,6 +100,7 @@ export class ConversationList {
         // A request that came meanwhile may have asked for something newer than what was read.
         if (!this.#refreshAgain) return;
       } catch {
+        if (backoff.attempt === 0) this.options.onUnreachable();
         if (!this.#closed) await this.#pause.wait(backoff.next());
       }
     }
@@ -106,9 +122,19 @@ export class ConversationList {
     const known = this.#summaries.get(summary.conversationId);
     // A live message may have overtaken the answer.
     if (known === undefined || summary.lastSeq >= known.lastSeq) {
-      this.#summaries.set(summary.conversationId, summary);
+      this.#summaries.set(summary.conversationId, this.#withNewestRead(summary, known?.readSeq ?? 0));
       this.options.onSummary(summary);
     }
+  }
+
+  /** A read that we have heard of may have overtaken the answer as well. */
+  #withNewestRead(summary: ConversationSummary, readSeq: number): ConversationSummary {
+    if (readSeq <= (summary.readSeq ?? Infinity)) return summary;
+    return { ...summary, readSeq, unreadCount: this.#unreadAfter(summary, readSeq) ?? summary.unreadCount };
+  }
+
+  #unreadAfter(summary: ConversationSummary, seq: number): number | undefined {
+    return seq >= summary.lastSeq ? 0 : this.options.unreadAfter(summary.conversationId, seq);
   }
 }
 

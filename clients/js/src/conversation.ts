@@ -1,16 +1,24 @@
 import { Backoff, type BackoffLimits } from "./backoff.js";
-import type { HistoryApi, MessagePage } from "./history.js";
+import type { HistoryApi } from "./history.js";
 import { Pause } from "./pause.js";
-import type { Message } from "./protocol.js";
+import { Positions } from "./positions.js";
+import type { Message, MessageStatus, Position, SyncPage } from "./protocol.js";
+import { CommandError } from "./requests.js";
 import { Timeline } from "./timeline.js";
 
 export interface ConversationOptions {
+  readonly userId: string;
+  /** For scrolling back, and the newest page at first. */
   readonly history: HistoryApi | undefined;
+  /** Asks the service once for what follows a position; rejects when there is no answer. */
+  readonly sync: (conversationId: string, afterSeq: number) => Promise<SyncPage>;
   readonly retry: BackoffLimits;
   /** Messages that are new to the user, in `seq` order, each exactly once. */
   readonly onMessage: (message: Message) => void;
-  /** Messages read from the history, new to the user or not. */
+  /** Messages that were read from the service, new to the user or not. */
   readonly onFetched: (messages: readonly Message[]) => void;
+  /** An own message that is held has come further. */
+  readonly onStatus: (message: Message) => void;
   /** Something to show has changed. */
   readonly onChange: () => void;
 }
@@ -23,6 +31,8 @@ export interface ConversationOptions {
  */
 export class Conversation {
   #timeline = new Timeline();
+  #positions = new Positions();
+  #shown: readonly Message[] | undefined;
   #olderCursor: string | null | undefined;
   #wanted = 0;
   #fetching: Promise<void> | undefined;
@@ -36,13 +46,37 @@ export class Conversation {
     private readonly options: ConversationOptions,
   ) {}
 
+  /** In `seq` order, without a hole, each with the status of now. */
   get messages(): readonly Message[] {
-    return this.#timeline.messages;
+    this.#shown ??= this.#timeline.messages.map((message) => this.withStatus(message));
+    return this.#shown;
   }
 
   /** Durable messages that follow a hole which is being filled: not yet to be read in order. */
   get heldBack(): readonly Message[] {
-    return this.#timeline.heldBack;
+    return this.#timeline.heldBack.map((message) => this.withStatus(message));
+  }
+
+  /** How far a participant has come, as far as is known here. */
+  positionOf(userId: string): Omit<Position, "userId"> {
+    return this.#positions.of(userId);
+  }
+
+  /** The same message with the status of now. */
+  withStatus(message: Message): Message {
+    const status: MessageStatus = this.#positions.statusOf(message);
+    return status === message.status ? message : { ...message, status };
+  }
+
+  find(messageId: string): Message | undefined {
+    const isIt = (message: Message): boolean => message.messageId === messageId;
+    return this.#timeline.messages.findLast(isIt) ?? this.#timeline.heldBack.find(isIt);
+  }
+
+  /** Messages of others after a position; undefined when not all of them are held. */
+  unreadAfter(seq: number): number | undefined {
+    if (!this.isLoaded || (!this.reachedStart && (this.#timeline.oldestSeq ?? Infinity) > seq + 1)) return undefined;
+    return this.#timeline.messages.filter((message) => message.seq > seq && message.senderId !== this.options.userId).length;
   }
 
   get lastSeq(): number | undefined {
@@ -64,6 +98,31 @@ export class Conversation {
     return this.isLoaded && (this.#olderCursor === null || this.#timeline.oldestSeq === 1);
   }
 
+  /** A participant has come further, or is told again where it was; returns whether that is news. */
+  advance(position: Position): boolean {
+    const before = this.#positions.of(position.userId);
+    if (!this.#positions.advance(position)) return false;
+    const after = this.#positions.of(position.userId);
+    this.#shown = undefined;
+    for (const message of this.#ownAfter(before.readSeq)) {
+      const { seq } = message;
+      const isReached = passes(seq, before.deliveredSeq, after.deliveredSeq) || passes(seq, before.readSeq, after.readSeq);
+      const current = this.withStatus(message);
+      if (isReached && current.status !== message.status) this.options.onStatus(current);
+    }
+    this.options.onChange();
+    return true;
+  }
+
+  /** The user's own messages after a position, oldest first. */
+  #ownAfter(seq: number): Message[] {
+    const { messages, heldBack } = this.#timeline;
+    let first = messages.length;
+    while ((messages[first - 1]?.seq ?? 0) > seq) first -= 1;
+    const own = ({ senderId }: Message): boolean => senderId === this.options.userId;
+    return [...messages.slice(first), ...heldBack.filter((message) => message.seq > seq)].filter(own);
+  }
+
   /** A live event. */
   receive(message: Message): void {
     const { appended, missing } = this.#timeline.receive(message);
@@ -71,9 +130,23 @@ export class Conversation {
     if (missing) void this.#fetchNewest();
   }
 
-  /** Reads the newest page, if that has not been done. */
+  /** Reads the newest page, if that has not been done; without a history, everything from the start. */
   load(): Promise<void> {
-    return this.isLoaded ? Promise.resolve() : this.#fetchNewest();
+    if (this.isLoaded) return Promise.resolve();
+    if (this.options.history === undefined) this.#timeline.startAfter(0);
+    return this.#fetchNewest();
+  }
+
+  /** Follows the conversation from after a position that the application has kept. */
+  startAfter(seq: number): void {
+    if (this.isLoaded) return;
+    this.#timeline.startAfter(seq);
+    void this.#fetchNewest();
+  }
+
+  /** Asks for whatever came after what is held. */
+  resync(): void {
+    if (this.isLoaded) void this.#fetchNewest();
   }
 
   /** The conversation is known to have reached `lastSeq`: fetches what we have not heard of. */
@@ -110,16 +183,19 @@ export class Conversation {
   }
 
   async #keepFetching(): Promise<void> {
-    if (this.options.history === undefined) {
+    if (!this.isLoaded && this.options.history === undefined) {
+      // The first event of a conversation that nobody asked to be read from its start.
       this.#announce(this.#timeline.skipHole());
       return;
     }
     const backoff = new Backoff(this.options.retry);
     do {
       try {
-        await this.#fetchOnce(this.options.history);
+        await (this.isLoaded ? this.#syncOnce() : this.#loadOnce());
         this.#failures = 0;
-      } catch {
+      } catch (error) {
+        // Refused for good, as when the conversation does not exist: asking again changes nothing.
+        if (error instanceof CommandError && !error.error.retryable) return;
         this.#failures += 1;
         this.options.onChange();
         if (!this.#closed) await this.#pause.wait(backoff.next());
@@ -132,22 +208,29 @@ export class Conversation {
     return lastSeq === undefined || this.#timeline.heldBackUpTo > lastSeq || this.#wanted > lastSeq;
   }
 
-  /** Walks back from the newest message to the last one held; the first time, one page is enough. */
-  async #fetchOnce(history: HistoryApi): Promise<void> {
-    const isFirst = !this.isLoaded;
-    const known = this.#timeline.lastSeq ?? Infinity;
+  async #loadOnce(): Promise<void> {
+    const { history } = this.options;
+    if (history === undefined) return;
     // Whatever we have heard of was committed before this fetch begins, so the history has it.
     const covered = Math.max(this.#wanted, this.#timeline.heldBackUpTo);
-    const fetched: Message[] = [];
-    let page: MessagePage | undefined;
-    do {
-      page = await history.listMessages(this.conversationId, page?.nextCursor ?? undefined);
-      fetched.push(...page.messages);
-    } while (page.nextCursor !== null && (page.messages.at(-1)?.seq ?? 0) > known + 1 && !this.#closed);
+    const page = await history.listMessages(this.conversationId);
     if (this.#closed) return;
-    if (isFirst) this.#olderCursor = page.nextCursor;
-    this.options.onFetched(fetched);
-    this.#announce(this.#timeline.mergeNewest(fetched, covered));
+    this.#olderCursor = page.nextCursor;
+    this.options.onFetched(page.messages);
+    this.#announce(this.#timeline.mergeNewest(page.messages, covered));
+  }
+
+  /** Walks forward from what is held to the newest change. */
+  async #syncOnce(): Promise<void> {
+    let page: SyncPage;
+    do {
+      const known = Math.max(this.#wanted, this.#timeline.heldBackUpTo);
+      page = await this.options.sync(this.conversationId, this.#timeline.lastSeq ?? 0);
+      if (this.#closed) return;
+      const covered = page.complete ? Math.max(known, page.upToSeq) : page.upToSeq;
+      this.options.onFetched(page.messages);
+      this.#announce(this.#timeline.mergeNewest(page.messages, covered));
+    } while (!page.complete);
   }
 
   async #fetchOlder(): Promise<boolean> {
@@ -161,12 +244,16 @@ export class Conversation {
       this.options.onFetched(page.messages);
       added = this.#timeline.mergeOlder(page.messages);
     }
+    this.#shown = undefined;
     this.options.onChange();
     return !this.reachedStart;
   }
 
   #announce(messages: readonly Message[]): void {
+    this.#shown = undefined;
     this.options.onChange();
-    for (const message of messages) this.options.onMessage(message);
+    for (const message of messages) this.options.onMessage(this.withStatus(message));
   }
 }
+
+const passes = (seq: number, from: number, to: number): boolean => from < seq && seq <= to;

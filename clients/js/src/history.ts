@@ -1,4 +1,5 @@
-import { type ConversationSummary, type Message, readMessage } from "./protocol.js";
+import { readPresence } from "./events.js";
+import { type ConversationSummary, type Message, type Presence, readMessage } from "./protocol.js";
 
 export interface MessagePage {
   /** Newest first. */
@@ -18,6 +19,8 @@ export interface HistoryApi {
   listMessages(conversationId: string, cursor?: string): Promise<MessagePage>;
   listConversations(cursor?: string): Promise<ConversationPage>;
   getConversation(conversationId: string): Promise<ConversationSummary>;
+  /** Of 1 to 100 users; who may not be seen is left out. */
+  getPresence?(userIds: readonly string[]): Promise<readonly Presence[]>;
 }
 
 /** A REST answer other than 2xx, or none at all (`status` 0). */
@@ -61,6 +64,12 @@ export class RestHistoryApi implements HistoryApi {
     return readSummary(
       await this.#get<ConversationSummary>(`/api/conversations/${encodeURIComponent(conversationId)}`),
     );
+  }
+
+  async getPresence(userIds: readonly string[]): Promise<readonly Presence[]> {
+    const query = new URLSearchParams(userIds.map((userId) => ["userId", userId]));
+    const answer = await this.#get<{ presences: Record<string, unknown>[] }>(`/api/presence?${query}`);
+    return answer.presences.map(readPresence);
   }
 
   async #get<Body>(path: string): Promise<Body> {

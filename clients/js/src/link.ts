@@ -11,6 +11,8 @@ export interface LinkOptions {
   readonly sessionExpirySeconds: number;
   readonly keepaliveSeconds: number;
   readonly connectTimeoutMs: number;
+  /** What the broker publishes for this client when the connection is lost without a goodbye. */
+  readonly will: { readonly topic: string; readonly payload: string };
   readonly onMessage: (topic: string, payload: Uint8Array, correlation: string | undefined) => void;
 }
 
@@ -41,6 +43,8 @@ export class Link {
   #client: MqttClient;
   #finish: (reason: LinkError) => void = () => undefined;
   #open = true;
+  #slots = MAX_UNACKNOWLEDGED;
+  #queue: (() => void)[] = [];
 
   /** Begins to connect; `ready` says when that is done. */
   constructor(private readonly options: LinkOptions) {
@@ -55,6 +59,7 @@ export class Link {
       reconnectPeriod: 0,
       resubscribe: false,
       properties: { sessionExpiryInterval: options.sessionExpirySeconds },
+      will: { topic: options.will.topic, payload: bytes(options.will.payload), qos: 1, retain: false },
     });
     this.#client = client;
     this.ended = new Promise((resolve) => {
@@ -96,11 +101,26 @@ export class Link {
 
   /** Resolves when the broker has taken the message; which says nothing about durability. */
   async publish(topic: string, payload: string, correlation: string): Promise<void> {
-    await this.#client.publishAsync(topic, payload, {
-      qos: 1,
-      // MQTT.js types this as Node's Buffer, which a browser does not have; any bytes will do.
-      properties: { correlationData: new TextEncoder().encode(correlation) as Buffer },
-    });
+    // MQTT.js does not count for itself what the broker's Receive Maximum allows.
+    if (this.#slots > 0) this.#slots -= 1;
+    else await new Promise<void>((resolve) => this.#queue.push(resolve));
+    try {
+      if (!this.isOpen) throw new LinkError("Not connected");
+      const sent = this.#client.publishAsync(topic, payload, {
+        qos: 1,
+        properties: { correlationData: bytes(correlation) },
+      });
+      await Promise.race([sent, this.ended.then(fail)]);
+    } finally {
+      const next = this.#queue.shift();
+      if (next) next();
+      else this.#slots += 1;
+    }
+  }
+
+  /** At QoS 0: arrives or not. */
+  signal(topic: string, payload: string): void {
+    if (this.isOpen) this.#client.publish(topic, payload, { qos: 0 });
   }
 
   /**
@@ -133,6 +153,11 @@ export class Link {
 }
 
 const GOODBYE_TIMEOUT_MS = 1000;
+/** PUBLISH packets at QoS 1 without a PUBACK; below the 20 that a Mosquitto allows by default. */
+const MAX_UNACKNOWLEDGED = 16;
+
+/** MQTT.js types bytes as Node's Buffer, which a browser does not have; any bytes will do. */
+const bytes = (text: string): Buffer => new TextEncoder().encode(text) as Buffer;
 
 const connected = (client: MqttClient): Promise<IConnackPacket> =>
   new Promise((resolve) => client.once("connect", resolve));

@@ -25,7 +25,65 @@ export interface ConversationSummary {
   readonly lastSeq: number;
   readonly lastMessage?: Message | null;
   readonly unreadCount: number;
+  /** How far the user has read, on any device. */
+  readonly readSeq?: number;
+  /** How far the other participants have come, as the user may see it. */
+  readonly positions?: readonly Position[];
   readonly createdAt: string;
+}
+
+/** How far a participant has come: everything up to and including these positions. */
+export interface Position {
+  readonly userId: string;
+  readonly deliveredSeq: number;
+  readonly readSeq: number;
+}
+
+/** A participant's position has moved up to a message. */
+export interface Receipt {
+  readonly conversationId: string;
+  readonly messageId: string;
+  readonly seq: number;
+  readonly userId: string;
+  readonly status: "DELIVERED" | "READ";
+  /** RFC 3339 in UTC. */
+  readonly at: string;
+}
+
+/** Whether a participant is writing something just now. */
+export interface Typing {
+  readonly conversationId: string;
+  readonly userId: string;
+  readonly isTyping: boolean;
+}
+
+export type PresenceState = "online" | "away" | "offline";
+
+/** Whether a user is there, over all devices. */
+export interface Presence {
+  readonly userId: string;
+  readonly state: PresenceState;
+  /** RFC 3339 in UTC; only of somebody offline, and only where known. */
+  readonly lastSeenAt: string | null;
+}
+
+/** What a user has chosen about being seen. */
+export interface Preferences {
+  /** Whether others see how far the user has read. */
+  readonly readReceipts: boolean;
+  /** Whether the user always appears offline. */
+  readonly invisible: boolean;
+}
+
+/** What follows a position in a conversation, oldest first and without a hole. */
+export interface SyncPage {
+  readonly conversationId: string;
+  readonly messages: readonly Message[];
+  /** The last change on this page; later ones are asked for after it. */
+  readonly upToSeq: number;
+  readonly positions: readonly Position[];
+  /** Whether nothing follows this page. */
+  readonly complete: boolean;
 }
 
 /** To whom a message goes; a recipient's conversation is opened on first use. */
@@ -39,6 +97,7 @@ export type ErrorCode =
   | "UNKNOWN_COMMAND"
   | "UNAUTHENTICATED"
   | "CONVERSATION_NOT_FOUND"
+  | "MESSAGE_NOT_FOUND"
   | "NOT_CONNECTED"
   | "IDEMPOTENCY_CONFLICT"
   | "AUTHORIZATION_UNAVAILABLE"
@@ -53,46 +112,16 @@ export interface ServiceError {
   readonly retryAfterMs?: number;
   readonly command?: string;
   readonly clientMessageId?: string;
+  readonly requestId?: string;
 }
 
 /** Longest text of one message, in characters (code points). */
 export const MAX_TEXT_CHARACTERS = 5000;
 
-/** One event as it came from the broker, checked as far as this client relies on it. */
-export type ServiceEvent =
-  | { readonly type: "messageSent" | "newMessage"; readonly message: Message }
-  | { readonly type: "error"; readonly error: ServiceError }
-  | { readonly type: "other"; readonly name: string; readonly payload: Readonly<Record<string, unknown>> };
-
 export const commandTopic = (root: string, userId: string, command: string): string =>
   `${root}/users/${userId}/commands/${command}`;
 
 export const eventsFilter = (root: string, userId: string): string => `${root}/users/${userId}/events/+`;
-
-/**
- * Reads one event.
- *
- * Fields that this version does not know are ignored.
- *
- * @throws TypeError when the payload is not what protocol v1 says.
- */
-export function parseEvent(topic: string, payload: Uint8Array): ServiceEvent {
-  const name = topic.slice(topic.lastIndexOf("/") + 1);
-  const body: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(payload));
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    throw new TypeError(`event ${name}: not a JSON object`);
-  }
-  const fields = body as Record<string, unknown>;
-  switch (name) {
-    case "messageSent":
-    case "newMessage":
-      return { type: name, message: readMessage(fields) };
-    case "error":
-      return { type: "error", error: readError(fields) };
-    default:
-      return { type: "other", name, payload: fields };
-  }
-}
 
 /**
  * Checks and copies a message out of an event or a REST answer.
@@ -101,35 +130,26 @@ export function parseEvent(topic: string, payload: Uint8Array): ServiceEvent {
  */
 export function readMessage(fields: Record<string, unknown>): Message {
   return {
-    messageId: text(fields, "messageId"),
-    conversationId: text(fields, "conversationId"),
-    seq: integer(fields, "seq"),
-    senderId: text(fields, "senderId"),
-    text: text(fields, "text"),
-    timestamp: text(fields, "timestamp"),
-    clientMessageId: text(fields, "clientMessageId"),
+    messageId: textOf(fields, "messageId"),
+    conversationId: textOf(fields, "conversationId"),
+    seq: integerOf(fields, "seq"),
+    senderId: textOf(fields, "senderId"),
+    text: textOf(fields, "text"),
+    timestamp: textOf(fields, "timestamp"),
+    clientMessageId: textOf(fields, "clientMessageId"),
     status: fields.status === "DELIVERED" || fields.status === "READ" ? fields.status : "SENT",
   };
 }
 
-function readError(fields: Record<string, unknown>): ServiceError {
-  return {
-    code: text(fields, "code"),
-    message: text(fields, "message"),
-    retryable: fields.retryable === true,
-    ...(typeof fields.retryAfterMs === "number" && { retryAfterMs: fields.retryAfterMs }),
-    ...(typeof fields.command === "string" && { command: fields.command }),
-    ...(typeof fields.clientMessageId === "string" && { clientMessageId: fields.clientMessageId }),
-  };
-}
-
-function text(fields: Record<string, unknown>, name: string): string {
+/** @throws TypeError when the field is no string. */
+export function textOf(fields: Record<string, unknown>, name: string): string {
   const value = fields[name];
   if (typeof value !== "string") throw new TypeError(`${name}: expected a string`);
   return value;
 }
 
-function integer(fields: Record<string, unknown>, name: string): number {
+/** @throws TypeError when the field is no integer. */
+export function integerOf(fields: Record<string, unknown>, name: string): number {
   const value = fields[name];
   if (typeof value !== "number" || !Number.isSafeInteger(value)) throw new TypeError(`${name}: expected an integer`);
   return value;

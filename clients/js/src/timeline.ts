@@ -77,6 +77,11 @@ export class Timeline {
     return [...(isFirst ? all.filter((message) => live.has(message.seq)) : all), ...this.#release()];
   }
 
+  /** Follows the conversation from after `seq` on; only before anything is held. */
+  startAfter(seq: number): void {
+    this.#lastSeq ??= seq;
+  }
+
   /** Takes a page of older history; returns how many messages were new. */
   mergeOlder(page: readonly Message[]): number {
     const oldest = this.oldestSeq ?? Infinity;

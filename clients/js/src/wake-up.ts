@@ -16,3 +16,14 @@ export function onWakeUp(wake: () => void): () => void {
     document.removeEventListener("visibilitychange", onVisible);
   };
 }
+
+/** Calls `leave` when the user turns away from the window. Does nothing outside of a browser. */
+export function onBlur(leave: () => void): () => void {
+  if (typeof window === "undefined") return () => undefined;
+  window.addEventListener("blur", leave);
+  window.addEventListener("pagehide", leave);
+  return () => {
+    window.removeEventListener("blur", leave);
+    window.removeEventListener("pagehide", leave);
+  };
+}

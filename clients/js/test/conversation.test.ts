@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Conversation } from "../src/conversation.js";
 import type { ConversationPage, HistoryApi, MessagePage } from "../src/history.js";
-import type { ConversationSummary, Message } from "../src/protocol.js";
+import type { ConversationSummary, Message, SyncPage } from "../src/protocol.js";
 import { messageAt, positions, range } from "./messages.js";
 
 const PAGE = 10;
@@ -23,6 +23,17 @@ class ScriptedHistory implements HistoryApi {
     return Promise.resolve({ messages: page.map((seq) => messageAt(seq)), nextCursor: more === undefined ? null : String(more) });
   }
 
+  /** What MQTT answers about the same conversation. */
+  sync(afterSeq: number): Promise<SyncPage> {
+    this.calls += 1;
+    if (this.isDown) return Promise.reject(new Error("down"));
+    const seqs = range(afterSeq + 1, this.newest).filter((seq) => !this.skipped.has(seq));
+    const messages = seqs.slice(0, PAGE).map((seq) => messageAt(seq));
+    const complete = seqs.length <= PAGE;
+    const upToSeq = messages.at(-1)?.seq ?? afterSeq;
+    return Promise.resolve({ conversationId: "conversation-1", messages, upToSeq, positions: [], complete });
+  }
+
   listConversations(): Promise<ConversationPage> {
     return Promise.resolve({ conversations: [], nextCursor: null });
   }
@@ -32,16 +43,20 @@ class ScriptedHistory implements HistoryApi {
   }
 }
 
-function follow(history: HistoryApi | undefined): { conversation: Conversation; announced: Message[] } {
+function follow(history: ScriptedHistory, withHistory = true) {
   const announced: Message[] = [];
+  const steps: string[] = [];
   const conversation = new Conversation("conversation-1", {
-    history,
+    userId: "alice",
+    history: withHistory ? history : undefined,
+    sync: (_, afterSeq) => history.sync(afterSeq),
     retry: { baseMs: 100, capMs: 100 },
     onMessage: (message) => announced.push(message),
     onFetched: () => undefined,
+    onStatus: (message) => steps.push(`${message.seq} ${message.status}`),
     onChange: () => undefined,
   });
-  return { conversation, announced };
+  return { conversation, announced, steps };
 }
 
 const settled = (): Promise<unknown> => vi.advanceTimersByTimeAsync(0);
@@ -134,13 +149,57 @@ test("live messages before the first page are announced once and in order", asyn
   expect(positions(conversation.messages)).toEqual(range(3, 13));
 });
 
-test("without a history messages are passed on as they come", async () => {
-  const { conversation, announced } = follow(undefined);
+test("without a history, a conversation that nobody opened begins with its first event", async () => {
+  const history = new ScriptedHistory();
+  const { conversation, announced } = follow(history, false);
   conversation.receive(messageAt(4));
+  await settled();
+  history.newest = 7;
   conversation.receive(messageAt(7));
   await settled();
-  conversation.receive(messageAt(8));
-  expect(positions(announced)).toEqual([4, 7, 8]);
+  expect(positions(announced)).toEqual([4, 5, 6, 7]);
+});
+
+test("without a history, opening reads everything from the start", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history, false);
+  await conversation.load();
+  expect(positions(announced)).toEqual(range(1, 25));
+});
+
+test("a position that the application has kept is where the events go on", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history);
+  conversation.startAfter(12);
+  await settled();
+  expect(positions(announced)).toEqual(range(13, 25));
+  history.newest = 26;
+  conversation.resync();
+  await settled();
+  expect(positions(announced)).toEqual(range(13, 26));
+});
+
+test("statuses follow the positions, step by step, and never go back", async () => {
+  const { conversation, steps } = follow(new ScriptedHistory(), false);
+  for (const seq of [1, 2, 3]) conversation.receive(messageAt(seq, { senderId: seq === 2 ? "bob" : "alice" }));
+  const bob = { userId: "bob", deliveredSeq: 0, readSeq: 0 };
+  expect(conversation.advance({ ...bob, deliveredSeq: 3 })).toBe(true);
+  expect(conversation.advance({ ...bob, readSeq: 1 })).toBe(true);
+  expect(conversation.advance({ ...bob, deliveredSeq: 1 })).toBe(false);
+  expect(steps).toEqual(["1 DELIVERED", "3 DELIVERED", "1 READ"]);
+  expect(conversation.messages.map(({ status }) => status)).toEqual(["READ", "SENT", "DELIVERED"]);
+});
+
+test("unread is counted from what is held, and not at all when something is missing", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation } = follow(history);
+  await conversation.load();
+  expect(conversation.unreadAfter(20)).toBe(5);
+  expect(conversation.unreadAfter(15)).toBe(10);
+  expect(conversation.unreadAfter(3)).toBeUndefined();
 });
 
 test("closing ends the retries", async () => {

@@ -1,0 +1,70 @@
+import { expect, test } from "vitest";
+import { ConversationList } from "../src/conversation-list.js";
+import type { HistoryApi } from "../src/history.js";
+import type { ConversationSummary } from "../src/protocol.js";
+import { messageAt } from "./messages.js";
+
+const SUMMARY: ConversationSummary = {
+  conversationId: "conversation-1",
+  kind: "direct",
+  participantIds: ["alice", "bob"],
+  lastSeq: 5,
+  lastMessage: messageAt(5),
+  unreadCount: 3,
+  readSeq: 2,
+  createdAt: "2026-01-01T12:00:00.000000Z",
+};
+
+/** A list of one conversation; `held`: whether others' messages can be counted here. */
+async function open(held: boolean) {
+  const server = { summary: SUMMARY, reads: 0 };
+  const history: HistoryApi = {
+    listMessages: () => Promise.reject(new Error("not asked for here")),
+    getConversation: () => Promise.reject(new Error("not asked for here")),
+    listConversations: () => {
+      server.reads += 1;
+      return Promise.resolve({ conversations: [server.summary], nextCursor: null });
+    },
+  };
+  const list: ConversationList = new ConversationList({
+    userId: "alice",
+    history,
+    retry: { baseMs: 10, capMs: 10 },
+    unreadAfter: (_, seq) => (held ? (list.get("conversation-1")?.lastSeq ?? 0) - seq : undefined),
+    onUnreachable: () => undefined,
+    onChange: () => undefined,
+    onSummary: () => undefined,
+  });
+  await list.refresh();
+  return { list, server, unread: () => list.get("conversation-1")?.unreadCount };
+}
+
+test("reading the newest message leaves nothing unread; a message at the same moment stays unread", async () => {
+  const { list, unread } = await open(true);
+  list.read("conversation-1", 5);
+  expect(unread()).toBe(0);
+  list.add(messageAt(6));
+  list.read("conversation-1", 5);
+  expect(unread()).toBe(1);
+  list.read("conversation-1", 6);
+  expect(unread()).toBe(0);
+});
+
+test("reading a part is counted where the messages are held, else asked for", async () => {
+  const here = await open(true);
+  here.list.read("conversation-1", 4);
+  expect(here.unread()).toBe(1);
+  expect(here.server.reads).toBe(1);
+  const elsewhere = await open(false);
+  elsewhere.server.summary = { ...SUMMARY, readSeq: 4, unreadCount: 1 };
+  elsewhere.list.read("conversation-1", 4);
+  await elsewhere.list.refresh();
+  expect(elsewhere.unread()).toBe(1);
+});
+
+test("an answer that a read has overtaken does not bring the badge back", async () => {
+  const { list, unread } = await open(true);
+  list.read("conversation-1", 5);
+  await list.refresh();
+  expect(unread()).toBe(0);
+});
