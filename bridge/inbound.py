@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from uuid import UUID
 
@@ -26,7 +27,6 @@ from bridge.session import Delivery
 from bridge.topics import CONNECTIONS_CHANGED, CommandTopic, PlatformTopic, Topics
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
-from service.domain.preferences import Preferences
 from service.domain.receipts import Mark
 from service.metrics import PLATFORM_EVENTS
 from service.use_cases.commit_commands import CommitCommands
@@ -35,7 +35,7 @@ from service.use_cases.mark_position import MarkCommand
 from service.use_cases.ports import ConnectionDirectory, SessionReport
 from service.use_cases.relay_typing import RelayTyping, TypingCommand
 from service.use_cases.send_message import SendCommand
-from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.set_preferences import SetPreferencesCommand
 from service.use_cases.sync_conversation import SyncConversation, SyncPage
 from service.use_cases.track_presence import TrackPresence
 
@@ -43,6 +43,8 @@ _log = structlog.get_logger(__name__)
 
 _CONCURRENT_READS = 16
 """Pages read at once for clients that catch up; the others wait their turn."""
+_SYNCS_OF_ONE_USER = 64
+"""More at once are refused: a client catches up in many conversations, not in all of them at once."""
 
 
 class Inbound:
@@ -58,7 +60,6 @@ class Inbound:
         *,
         typing: RelayTyping,
         presence: TrackPresence,
-        set_preferences: SetPreferences,
     ) -> None:
         self._topics = topics
         self._outbound = outbound
@@ -67,9 +68,9 @@ class Inbound:
         self._connections = connections
         self._typing = typing
         self._presence = presence
-        self._set_preferences = set_preferences
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_CONCURRENT_READS)
+        self._syncing: Counter[UserId] = Counter()
         self._commands: dict[str, Callable[[UserId, Delivery], None]] = {
             "sendMessage": self._on_send_message,
             "markAsDelivered": self._on_mark_as_delivered,
@@ -164,7 +165,12 @@ class Inbound:
         self._pipeline.submit(MarkCommand(mark=mark), request)
 
     def _on_sync(self, user_id: UserId, delivery: Delivery) -> None:
+        """Acknowledged before it is answered: it changes nothing, and who hears nothing asks again."""
         payload = parse(SyncPayload, delivery.payload)
+        if self._syncing[user_id] >= _SYNCS_OF_ONE_USER:
+            raise Rejected(ErrorCode.BUSY, "too many syncs at once", retry_after_ms=1_000)
+        self._syncing[user_id] += 1
+        self._outbound.acknowledge(delivery)
         request = Request(delivery=delivery, user_id=user_id, command="sync", request_id=payload.request_id)
         self._start(self._answer_sync(request, payload), name="sync")
 
@@ -183,6 +189,10 @@ class Inbound:
             result = error.rejection
         except Exception:
             result = incident("sync", payload.conversation_id)
+        finally:
+            self._syncing[request.user_id] -= 1
+            if not self._syncing[request.user_id]:
+                del self._syncing[request.user_id]
         self._outbound.deliver([(request, result)])
 
     def _on_typing(self, user_id: UserId, delivery: Delivery) -> None:
@@ -209,20 +219,10 @@ class Inbound:
         request = Request(
             delivery=delivery, user_id=user_id, command="setPreferences", request_id=payload.request_id
         )
-        self._start(self._change_preferences(request, payload), name="set-preferences")
-
-    async def _change_preferences(self, request: Request, payload: SetPreferencesPayload) -> None:
-        result: Preferences | Rejection
-        try:
-            async with self._reads:
-                result = await self._set_preferences(
-                    request.user_id, read_receipts=payload.read_receipts, invisible=payload.invisible
-                )
-        except Rejected as error:
-            result = error.rejection
-        except Exception:
-            result = incident("set_preferences", request.user_id)
-        self._outbound.deliver([(request, result)])
+        command = SetPreferencesCommand(
+            user_id=user_id, read_receipts=payload.read_receipts, invisible=payload.invisible
+        )
+        self._pipeline.submit(command, request)
 
     def _start(self, work: Coroutine[None, None, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -242,10 +242,18 @@ class Inbound:
             _log.error("platform_event_malformed", type=event_type, reason=error.rejection.message)
             self._outbound.acknowledge(delivery)
             return
+        # What stands behind the event in the same read must not pass by the old answer.
+        self._connections.drop(UserId(event.data.user_id_a), UserId(event.data.user_id_b))
         self._start(self._forget(event, delivery), name="connections-changed")
 
     async def _forget(self, event: ConnectionsChangedEvent, delivery: Delivery) -> None:
-        await self._connections.forget(UserId(event.data.user_id_a), UserId(event.data.user_id_b))
-        PLATFORM_EVENTS.labels("applied").inc()
-        _log.info("connection_invalidated", event_id=event.id)
+        try:
+            await self._connections.forget(UserId(event.data.user_id_a), UserId(event.data.user_id_b))
+            PLATFORM_EVENTS.labels("applied").inc()
+            _log.info("connection_invalidated", event_id=event.id)
+        except Exception:
+            # Rather too little is remembered than something that is no longer true.
+            self._connections.forget_everything()
+            PLATFORM_EVENTS.labels("failed").inc()
+            _log.exception("connection_invalidation_failed", event_id=event.id)
         self._outbound.acknowledge(delivery)

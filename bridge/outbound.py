@@ -118,6 +118,8 @@ class Outbound:
         if not position.moved and not request.delivery.is_redelivery:
             return
         if not position.visible:
+            if not position.moved_delivered:
+                return
             event, body = "messageDelivered", encode_position(result, "messageDelivered")
         self._session.publish(self._topics.event(result.counterpart_id, event), body)
 

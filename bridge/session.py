@@ -14,6 +14,7 @@ import mqtt5
 
 _DUP_FLAG = 0x08
 _MAX_PACKET_ID = 65_535
+_TAKEN = (mqtt5.PubAckReasonCode.SUCCESS, mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
 _MAX_IN_FLIGHT = 65_000
 """Leaves packet ids free for SUBSCRIBE, whatever the broker's window is."""
 
@@ -63,7 +64,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker refused the connection or a subscription, or ended the link, and why."""
+    """The broker refused the connection, a subscription or a publication, or ended the link, and why."""
 
     step: str
     reason: str
@@ -115,7 +116,7 @@ class Session:
             mqtt5.ConnAckPacket: self._on_connack,
             mqtt5.SubAckPacket: self._on_suback,
             mqtt5.PingRespPacket: lambda _packet: Pong(),
-            mqtt5.DisconnectPacket: self._on_disconnect,
+            mqtt5.DisconnectPacket: lambda packet: Refused("disconnect", _reason(packet.reason_code)),
         }
 
     @property
@@ -255,7 +256,10 @@ class Session:
         offset, end = 0, len(data)
         try:
             while offset < end:
-                packet, size = mqtt5.read(view[offset:])
+                try:
+                    packet, size = mqtt5.read(view[offset:])
+                except IndexError:
+                    break  # The codec's word for "the packet is not whole yet".
                 offset += size
                 handler = self._handlers.get(type(packet))
                 if handler is None:
@@ -263,8 +267,6 @@ class Session:
                 event = handler(packet)
                 if event is not None:
                     events.append(event)
-        except IndexError:
-            pass  # The codec's word for "the packet is not whole yet".
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         self._buffer = data[offset:]
@@ -285,7 +287,7 @@ class Session:
             self._unacknowledged.append(delivery)
         return delivery
 
-    def _on_puback(self, packet: mqtt5.PubAckPacket) -> None:
+    def _on_puback(self, packet: mqtt5.PubAckPacket) -> Event | None:
         self._in_flight.pop(packet.packet_id, None)
         while self._backlog:
             item = self._backlog[0]
@@ -296,6 +298,7 @@ class Session:
             else:
                 break
             self._backlog.popleft()
+        return None if packet.reason_code in _TAKEN else Refused("publish", _reason(packet.reason_code))
 
     def _on_connack(self, packet: mqtt5.ConnAckPacket) -> Event:
         if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
@@ -318,9 +321,6 @@ class Session:
             if code != mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE:
                 return Refused("subscribe", _reason(code))
         return Subscribed()
-
-    def _on_disconnect(self, packet: mqtt5.DisconnectPacket) -> Event:
-        return Refused("disconnect", _reason(packet.reason_code))
 
     def _write_publish(self, publication: _Publish) -> None:
         packet_id = self._next_packet_id()

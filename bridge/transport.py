@@ -20,7 +20,7 @@ from bridge.session import (
     Session,
     Subscribed,
 )
-from service.metrics import BROKER_CONNECTED, BROKER_RECONNECTS
+from service.metrics import BROKER_CONNECTED, BROKER_RECONNECTS, PUBLICATIONS_REFUSED
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +77,7 @@ class BrokerLink:
         """Connects, and connects again after every loss, with jittered back-off; until `close`."""
         delay = _FIRST_DELAY_S
         while not self._closing:
+            started = asyncio.get_running_loop().time()
             try:
                 await self._one_link()
             except (OSError, TimeoutError, ProtocolError, LinkLost) as error:
@@ -85,6 +86,9 @@ class BrokerLink:
                 _log.warning("broker_link_lost", reason=str(error) or type(error).__name__)
             if self._ready.is_set():
                 BROKER_RECONNECTS.inc()
+            # A link that ends as soon as it is ready (another instance with our client id,
+            # a packet that breaks it) must not be made again and again without a pause.
+            if asyncio.get_running_loop().time() - started > _LONGEST_DELAY_S:
                 delay = 0.0
             self._ready.clear()
             BROKER_CONNECTED.set(0)
@@ -174,6 +178,10 @@ class BrokerLink:
             case Subscribed():
                 self._ready.set()
                 BROKER_CONNECTED.set(1)
+            case Refused("publish", reason):
+                # Our own topics and sizes: a mistake in the broker's rules, and lost events.
+                PUBLICATIONS_REFUSED.inc()
+                _log.error("publication_refused", reason=reason)
             case Refused(step, reason):
                 raise LinkLost(f"the broker refused: {step}, {reason}")
             case Pong() | Delivery():

@@ -119,6 +119,7 @@ class App:
             self._authorize,
             self._conversations,
             PostgresBatchWriter(self._commits),
+            SetPreferences(self._preferences, self._presence.preferences_changed),
             outbound.deliver,
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
@@ -133,7 +134,6 @@ class App:
             typing=self._typing,
             presence=self._presence,
             # The bridge answers by itself, with the command's request id.
-            set_preferences=SetPreferences(self._preferences, self._presence.preferences_changed),
         )
 
     def _wire_signals(self, signals: Signals) -> None:

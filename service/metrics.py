@@ -18,6 +18,7 @@ COMMIT_SECONDS = Histogram(
 LANES = Gauge("messaging_lanes", "Senders whose commands wait for an authorization")
 BROKER_CONNECTED = Gauge("messaging_broker_connected", "1 while subscribed at the broker")
 BROKER_RECONNECTS = Counter("messaging_broker_reconnects", "Links to the broker that were lost")
+PUBLICATIONS_REFUSED = Counter("messaging_publications_refused", "Events that the broker did not take")
 UNACKNOWLEDGED = Gauge("messaging_unacknowledged_commands", "Commands received and not yet acknowledged")
 PLATFORM_EVENTS = Counter("messaging_platform_events", "Platform events, by outcome", ["outcome"])
 TYPING = Counter("messaging_typing_signals", "Typing signals by what became of them", ["outcome"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -10,6 +11,7 @@ from service.domain.conversation import Conversation
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
+from service.domain.preferences import Preferences
 from service.domain.receipts import Mark, Position, Positions
 from service.use_cases.ports import Committed
 
@@ -50,6 +52,9 @@ class MemoryMessages:
         self.hiding: set[UserId] = set()
         """Users who let nobody see what they read."""
         self.batches: list[int] = []
+
+    async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
+        return self._by_key.get((sender, key))
 
     async def commit(
         self, drafts: Sequence[Draft], marks: Sequence[Mark]
@@ -107,9 +112,34 @@ class MemoryMessages:
             seq=now,
             reached_at=reached_at,
             moved=moved,
+            moved_delivered=moved and seq > old.delivered_seq,
             visible=not mark.is_read or mark.user_id not in self.hiding,
         )
 
     def _seq(self, mark: Mark) -> int | None:
         history = self._history.get(mark.conversation_id, [])
         return history.index(mark.message_id) + 1 if mark.message_id in history else None
+
+
+class MemoryPreferences:
+    """`PreferenceRepository` in a dict."""
+
+    def __init__(self) -> None:
+        self.stored: dict[UserId, Preferences] = {}
+        self.gate: asyncio.Event | None = None
+        """Changes wait for it, if there is one."""
+
+    async def of(self, user: UserId) -> Preferences:
+        return self.stored.get(user, Preferences())
+
+    async def change(
+        self, user: UserId, *, read_receipts: bool | None, invisible: bool | None
+    ) -> Preferences:
+        if self.gate is not None:
+            await self.gate.wait()
+        old = await self.of(user)
+        self.stored[user] = Preferences(
+            read_receipts=old.read_receipts if read_receipts is None else read_receipts,
+            invisible=old.invisible if invisible is None else invisible,
+        )
+        return self.stored[user]

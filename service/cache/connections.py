@@ -121,13 +121,18 @@ class CachedConnections:
             flight.task.add_done_callback(_retrieve)
         return await asyncio.shield(flight.task)
 
-    async def forget(self, user: UserId, other: UserId) -> None:
-        """Drops the pair here at once and in the shared layer before this returns."""
+    def drop(self, user: UserId, other: UserId) -> None:
+        """Drops the pair here, at once."""
         pair = pair_of(user, other)
         self._answers.pop(pair, None)
         flight = self._flights.get(pair)
         if flight is not None:
             flight.overtaken = True
+
+    async def forget(self, user: UserId, other: UserId) -> None:
+        """Drops the pair here at once and in the shared layer before this returns."""
+        pair = pair_of(user, other)
+        self.drop(user, other)
         # No await before this: mark_changed blinds the shared layer from its first line on.
         if self._shared is not None:
             await self._shared.mark_changed(pair)

@@ -29,6 +29,8 @@ class ErrorCode(StrEnum):
     """Whether the two are connected cannot be found out now; nothing was stored."""
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     """The database does not answer now; resending the same key is safe."""
+    BUSY = "BUSY"
+    """Too much at once of this user's; nothing was done, try again a little later."""
     INTERNAL = "INTERNAL"
     """A defect of the service, logged with the id that the message names."""
 
@@ -37,6 +39,7 @@ RETRYABLE: frozenset[ErrorCode] = frozenset(
     {
         ErrorCode.AUTHORIZATION_UNAVAILABLE,
         ErrorCode.STORAGE_UNAVAILABLE,
+        ErrorCode.BUSY,
         ErrorCode.INTERNAL,
     }
 )

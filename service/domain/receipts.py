@@ -59,6 +59,8 @@ class Position:
     reached_at: datetime
     moved: bool
     """Whether this mark, of all in its batch, is the one that moved the position here."""
+    moved_delivered: bool
+    """Whether this mark moved the delivered position, as reading may do too."""
     visible: bool
     """Whether the counterpart may know: always for delivered, for read if the user allows."""
 

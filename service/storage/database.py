@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -14,8 +15,19 @@ from service.domain.errors import ErrorCode, Rejected
 
 _log = structlog.get_logger(__name__)
 
+_LONGEST_USE_S = 8.0
+
 STORAGE_RETRY_AFTER_MS = 1_000
 """What a client is told to wait when the database does not answer."""
+
+
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    TooManyRequests,
+    TimeoutError,
+)
 
 
 class StorageFault(Exception):
@@ -39,7 +51,7 @@ def translated_errors(operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, TooManyRequests) as error:
+    except _UNAVAILABLE as error:
         state = getattr(error, "sqlstate", None)
         _log.warning("storage_unavailable", operation=operation, error=type(error).__name__, sqlstate=state)
         raise Rejected(
@@ -68,7 +80,7 @@ class Database:
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": 0,
-                "options": "-c synchronous_commit=on -c timezone=UTC",
+                "options": "-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000",
                 "application_name": "messaging",
                 "connect_timeout": 5,
                 "tcp_user_timeout": 10_000,
@@ -89,10 +101,12 @@ class Database:
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """Lends a connection in autocommit mode.
 
-        Raises `psycopg_pool.PoolTimeout` when none is free in time, inside
-        `translated_errors` a `Rejected(STORAGE_UNAVAILABLE)`.
+        Raises `psycopg_pool.PoolTimeout` when none is free in time and
+        `TimeoutError` when it is used for too long; `translated_errors` makes
+        both a `Rejected(STORAGE_UNAVAILABLE)`.
         """
-        async with self._pool.connection() as connection:
+        # The server ends a slow statement itself; a server that has stopped cannot.
+        async with asyncio.timeout(_LONGEST_USE_S), self._pool.connection() as connection:
             yield connection
 
     async def ping(self) -> None:

@@ -9,6 +9,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
+from service.domain.ids import ClientMessageId, UserId
 from service.domain.message import Draft
 from service.domain.receipts import Mark, Position
 from service.storage.database import Database, translated_errors
@@ -44,7 +45,7 @@ WITH batch AS (
     )
 ), advanced AS (
     UPDATE conversation AS c
-    SET last_seq = n.seq, activity_id = n.message_id
+    SET last_seq = n.seq, activity_id = greatest(c.activity_id, n.message_id)
     FROM (
         SELECT DISTINCT ON (conversation_id) conversation_id, seq, message_id
         FROM numbered
@@ -64,6 +65,12 @@ UNION ALL
 SELECT * FROM found
 """
 
+_FIND = """
+SELECT id, conversation_id, seq, sender_id, client_message_id, body_hash, created_at
+FROM message
+WHERE sender_id = %b AND client_message_id = %b
+"""
+
 _ATTEMPTS = 4
 """A second attempt settles a race of two instances for one key; more is luck."""
 
@@ -73,6 +80,17 @@ class PostgresBatchWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
+        """See `BatchWriter.find`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        with translated_errors("find"):
+            async with (
+                self._database.connection() as connection,
+                connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+            ):
+                await cursor.execute(_FIND, (sender, key))
+                row = await cursor.fetchone()
+        return None if row is None else _committed(row)
 
     async def commit(
         self, drafts: Sequence[Draft], marks: Sequence[Mark]
@@ -111,10 +129,12 @@ async def _append(
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_APPEND, parameters)
         rows = await cursor.fetchall()
-    found = {
-        (sender, key): Committed(
-            id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
-        )
-        for id_, conversation, seq, sender, key, body_hash, created_at in rows
-    }
+    found = {(row[3], row[4]): _committed(row) for row in rows}
     return [found.get(draft.key) for draft in drafts]
+
+
+def _committed(row: tuple[Any, ...]) -> Committed:
+    id_, conversation, seq, _, _, body_hash, created_at = row
+    return Committed(
+        id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
+    )

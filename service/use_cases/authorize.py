@@ -66,6 +66,12 @@ class Authorize:
             raise Rejected.by(NOT_FOUND)
         return conversation
 
+    async def addressed(self, sender: UserId, target: ConversationId | str) -> Conversation | None:
+        """The conversation that a target stands for, whether or not the two are connected (any more)."""
+        if isinstance(target, str):
+            return direct_conversation(sender, target)
+        return await self._conversations.find(target)
+
     async def decide(self, sender: UserId, target: ConversationId | str) -> Conversation:
         """The same decision, asking whoever must be asked.
 

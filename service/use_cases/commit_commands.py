@@ -13,19 +13,21 @@ from service.domain.conversation import Conversation
 from service.domain.errors import Rejected, Rejection
 from service.domain.ids import UserId
 from service.domain.message import Draft
+from service.domain.preferences import Preferences
 from service.domain.receipts import Mark
 from service.metrics import BATCH_SIZE, COMMIT_SECONDS, LANES
-from service.use_cases.authorize import Authorize
+from service.use_cases.authorize import NOT_CONNECTED, Authorize
 from service.use_cases.incidents import incident
 from service.use_cases.mark_position import MarkCommand, Marked, marked
 from service.use_cases.ports import BatchWriter, Committed, ConversationRepository
 from service.use_cases.send_message import SendCommand, Sent, drafted, sent
+from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
 
 Ticket = TypeVar("Ticket")
 """Whatever the front door wants back with the result; never looked at here."""
 
-Command = SendCommand | MarkCommand
-Result = Sent | Marked | Rejection
+Command = SendCommand | MarkCommand | SetPreferencesCommand
+Result = Sent | Marked | Preferences | Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class CommitCommands(Generic[Ticket]):
         authorize: Authorize,
         conversations: ConversationRepository,
         writer: BatchWriter,
+        set_preferences: SetPreferences,
         deliver: Callable[[Sequence[tuple[Ticket, Result]]], None],
         *,
         now_ns: Callable[[], int],
@@ -60,6 +63,7 @@ class CommitCommands(Generic[Ticket]):
         self._authorize = authorize
         self._conversations = conversations
         self._writer = writer
+        self._set_preferences = set_preferences
         self._deliver = deliver
         self._now_ns = now_ns
         self._batch_limit = batch_limit
@@ -104,34 +108,60 @@ class CommitCommands(Generic[Ticket]):
         try:
             while lane:
                 command, ticket = lane[0]
-                decision = self._known(command)
-                if decision is None:
-                    decision = await self._decide(command)
+                decision = self._known(command) or await self._decide(command)
                 lane.popleft()
-                self._accept(command, ticket, decision)
+                try:
+                    self._accept(command, ticket, decision)
+                except Exception:
+                    # What is behind it in the lane has an answer coming, too.
+                    self._deliver([(ticket, incident("answer", command.id))])
         finally:
             del self._lanes[user]
             LANES.dec()
 
     def _known(self, command: Command) -> Conversation | Rejection | None:
+        if isinstance(command, SetPreferencesCommand):
+            return None
         if isinstance(command, SendCommand):
-            return self._authorize.known(command.user_id, command.target)
+            decision = self._authorize.known(command.user_id, command.target)
+            # Whoever resends what was accepted before a revocation gets the original result.
+            return None if decision == NOT_CONNECTED else decision
         return self._authorize.known_participation(command.user_id, command.conversation_id)
 
-    async def _decide(self, command: Command) -> Conversation | Rejection:
+    async def _decide(self, command: Command) -> Conversation | Result:
         try:
+            if isinstance(command, SetPreferencesCommand):
+                return await self._set_preferences(
+                    command.user_id, read_receipts=command.read_receipts, invisible=command.invisible
+                )
             if isinstance(command, SendCommand):
-                return await self._authorize.decide(command.user_id, command.target)
+                return await self._decide_send(command)
             return await self._authorize.participation(command.user_id, command.conversation_id)
         except Rejected as error:
             return error.rejection
         except Exception:
             return incident("authorize", command.id)
 
-    def _accept(self, command: Command, ticket: Ticket, decision: Conversation | Rejection) -> None:
-        if isinstance(decision, Rejection):
+    async def _decide_send(self, command: SendCommand) -> Conversation | Sent:
+        try:
+            return await self._authorize.decide(command.user_id, command.target)
+        except Rejected as error:
+            if error.rejection != NOT_CONNECTED:
+                raise
+            conversation = await self._authorize.addressed(command.user_id, command.target)
+            row = await self._writer.find(command.user_id, command.client_message_id)
+            if row is None or conversation is None:
+                raise
+            original = sent(drafted(command, conversation, self._now_ns()), conversation, row)
+            if isinstance(original, Sent):
+                return original
+            raise
+
+    def _accept(self, command: Command, ticket: Ticket, decision: Conversation | Result) -> None:
+        if not isinstance(decision, Conversation):
             self._deliver([(ticket, decision)])
             return
+        assert not isinstance(command, SetPreferencesCommand), "is done when it is decided"
         work: Draft | Mark
         if isinstance(command, SendCommand):
             work = drafted(command, decision, self._now_ns())

@@ -14,7 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from service.domain.conversation import Conversation
-from service.domain.ids import ConversationId, MessageId, UserId
+from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft, Message
 from service.domain.preferences import Preferences
 from service.domain.presence import Presence, PresenceState
@@ -34,6 +34,10 @@ class Committed:
 
 class BatchWriter(Protocol):
     """Commits what the pipeline has gathered."""
+
+    async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
+        """The row that an idempotency key already stands for, or None."""
+        ...
 
     async def commit(
         self, drafts: Sequence[Draft], marks: Sequence[Mark]
@@ -83,6 +87,10 @@ class ConnectionDirectory(Protocol):
 
         Raises `Rejected(AUTHORIZATION_UNAVAILABLE)` when nobody can say.
         """
+        ...
+
+    def drop(self, user: UserId, other: UserId) -> None:
+        """Drops what this process knows of the pair."""
         ...
 
     async def forget(self, user: UserId, other: UserId) -> None:

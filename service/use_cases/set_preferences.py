@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import UserId
 from service.domain.preferences import Preferences
 from service.use_cases.ports import PreferenceRepository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPreferencesCommand:
+    """The wish to change what one shows; None leaves a choice as it is."""
+
+    user_id: UserId
+    read_receipts: bool | None
+    invisible: bool | None
+
+    @property
+    def id(self) -> UserId:
+        """What logs name the command by."""
+        return self.user_id
 
 
 class SetPreferences:

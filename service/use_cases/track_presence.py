@@ -163,13 +163,20 @@ class TrackPresence:
         while True:
             await self._reported.wait()
             self._reported.clear()
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception:
+                # Presence is never worth the messages that end with this process.
+                _log.exception("presence_reports_failed")
 
     async def _sweep_forever(self) -> None:
         # Heartbeats that wait at the broker after a restart come before the first judgement.
         await asyncio.sleep(max(self._sweep_s, self._lease / 3))
         while True:
-            await self.sweep()
+            try:
+                await self.sweep()
+            except Exception:
+                _log.exception("presence_sweep_failed")
             await asyncio.sleep(self._sweep_s)
 
     async def _tell_forever(self) -> None:

@@ -66,7 +66,9 @@ def test_encoded_pages_match(text: str) -> None:
 def test_encoded_positions_match(event: str, is_read: bool) -> None:
     message = _message(7, "x")
     mark = Mark(conversation_id=CONVERSATION.id, user_id=BOB, message_id=message.id, is_read=is_read)
-    position = Position(message_id=message.id, seq=7, reached_at=AT, moved=True, visible=True)
+    position = Position(
+        message_id=message.id, seq=7, reached_at=AT, moved=True, moved_delivered=True, visible=True
+    )
     result = Marked(mark=mark, position=position, counterpart_id=ALICE)
     validate_event(event, json.loads(encode_position(result, event)))
     if event == "messageRead":

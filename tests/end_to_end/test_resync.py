@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from service.domain.ids import UserId
 from tests.conftest import MintToken
 from tests.end_to_end.device import Device, device
 from tests.end_to_end.grpc_reader import grpc_reader
+from tests.end_to_end.platform import platform
 from tests.end_to_end.reference_client import ReferenceClient, connected, send_many
 from tests.end_to_end.stack import Stack
 from tests.end_to_end.timeline import MESSAGE_FIELDS
@@ -136,3 +138,36 @@ async def test_strangers_and_malformed_requests_get_one_error_each(stack: Stack,
             assert (refused["code"], refused["command"]) == ("INVALID_PAYLOAD", "sync"), fields
         assert seqs(await ask(bob)) == [1]
         assert {event.name for event in carol.received} == {"error"}
+
+
+async def test_a_flood_of_syncs_is_answered_each_and_holds_up_nobody(stack: Stack, token: MintToken) -> None:
+    await write(stack, token, ["one"])
+    async with (
+        device(stack.mosquitto.mqtt_port, "bob", token("bob")) as bob,
+        device(stack.mosquitto.mqtt_port, "carol", token("carol")) as carol,
+    ):
+        body = json.dumps({"conversationId": ALICE_BOB, "afterSeq": 0}).encode()
+        flood = [asyncio.create_task(bob.publish("sync", body)) for _ in range(500)]
+        await carol.send("in between", recipientId="bob")
+        await carol.next("messageSent")
+        await asyncio.gather(*flood)
+        answers = ("syncPage", "error")
+        await bob.until(lambda events: sum(event.name in answers for event in events) == 500)
+        assert {error["code"] for error in bob.of("error")} <= {"BUSY"}
+        assert all(page["complete"] for page in bob.of("syncPage"))
+        assert len(bob.of("syncPage")) >= 64
+
+
+async def test_a_resend_after_a_revocation_gets_the_original_result(stack: Stack, token: MintToken) -> None:
+    async with device(stack.mosquitto.mqtt_port, "alice", token("alice")) as alice:
+        key = await alice.send("accepted", recipientId="bob")
+        first = await alice.next("messageSent")
+        stack.connections.disconnect("alice", "bob")
+        async with platform(stack, token) as publish:
+            await publish({"userIdA": "alice", "userIdB": "bob", "areConnected": False})
+        await alice.send("refused", recipientId="bob")
+        while (answer := await alice.next()).name != "error":
+            await alice.send("refused", recipientId="bob")
+        assert answer.payload["code"] == "NOT_CONNECTED"
+        await alice.send("accepted", recipientId="bob", clientMessageId=key)
+        assert (await alice.next("messageSent")).payload == first.payload

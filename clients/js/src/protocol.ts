@@ -102,6 +102,7 @@ export type ErrorCode =
   | "IDEMPOTENCY_CONFLICT"
   | "AUTHORIZATION_UNAVAILABLE"
   | "STORAGE_UNAVAILABLE"
+  | "BUSY"
   | "INTERNAL";
 
 /** The service's answer to a command that it refused. A later service may know further codes. */

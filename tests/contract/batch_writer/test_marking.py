@@ -53,7 +53,7 @@ async def test_late_and_repeated_marks_change_nothing_and_tell_where_the_positio
     for again in (ids[2], ids[0]):
         (position,) = await advance(writer, mark(again))
         assert first is not None
-        assert position == replace(first, moved=False)
+        assert position == replace(first, moved=False, moved_delivered=False)
 
 
 async def test_marks_of_one_batch_are_one_move(writer: BatchWriter) -> None:
@@ -102,6 +102,26 @@ async def test_who_hides_reading_shows_having(adapters: Adapters) -> None:
     assert read is not None
     assert had is not None
     assert (read.visible, had.visible) == (False, True)
+
+
+async def test_reading_what_was_had_already_does_not_tell_that_it_was_had(adapters: Adapters) -> None:
+    """Who hides reading would give the moment of it away with a second delivery."""
+    ids = await messages(adapters.writer, 2)
+    await adapters.hide(BOB)
+    await advance(adapters.writer, mark(ids[0], read=False))
+    (had_before,) = await advance(adapters.writer, mark(ids[0]))
+    (had_now,) = await advance(adapters.writer, mark(ids[1]))
+    assert had_before is not None
+    assert had_now is not None
+    assert (had_before.moved, had_before.moved_delivered) == (True, False)
+    assert (had_now.moved, had_now.moved_delivered) == (True, True)
+
+
+async def test_the_original_row_of_a_key_is_found(adapters: Adapters) -> None:
+    first = draft()
+    (row,) = await append(adapters.writer, [first])
+    assert await adapters.writer.find(first.sender_id, first.client_message_id) == row
+    assert await adapters.writer.find(BOB, first.client_message_id) is None
 
 
 async def test_marks_raced_through_two_instances_only_ever_move_forward(database_url: str) -> None:

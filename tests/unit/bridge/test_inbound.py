@@ -26,9 +26,7 @@ def test_a_defect_is_answered_and_acknowledged_like_any_other_refusal() -> None:
     topics = Topics("chat/v1")
     outbound = Outbound(topics, session, lambda: None, on_sent=lambda *_: None)
     broken = cast(Any, Broken())
-    inbound = Inbound(
-        topics, outbound, broken, broken, broken, typing=broken, presence=broken, set_preferences=broken
-    )
+    inbound = Inbound(topics, outbound, broken, broken, broken, typing=broken, presence=broken)
     command = mqtt5.PublishPacket(
         "chat/v1/users/alice/commands/sendMessage",
         b'{"recipientId":"bob","clientMessageId":"0b0e7a1e-4c55-4f55-9e55-0a53a8b6f001","text":"canary"}',

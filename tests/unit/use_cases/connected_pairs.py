@@ -28,6 +28,9 @@ class ConnectedPairs:
             )
         return frozenset((user, other)) in self._pairs
 
+    def drop(self, user: UserId, other: UserId) -> None:
+        """Nothing is remembered."""
+
     async def forget(self, user: UserId, other: UserId) -> None:
         """Nothing is remembered."""
 

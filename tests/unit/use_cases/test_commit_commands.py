@@ -21,7 +21,8 @@ from service.use_cases.commit_commands import CommitCommands, Result
 from service.use_cases.mark_position import MarkCommand, Marked
 from service.use_cases.ports import Committed
 from service.use_cases.send_message import SendCommand, Sent
-from tests.fakes import MemoryConversations, MemoryMessages
+from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
+from tests.fakes import MemoryConversations, MemoryMessages, MemoryPreferences
 
 ALICE, BOB, CAROL, DAVE = (UserId(name) for name in ("alice", "bob", "carol", "dave"))
 
@@ -48,8 +49,11 @@ class Directory:
         self.remembered[pair] = self.verdicts.get(pair, False)
         return self.remembered[pair]
 
-    async def forget(self, user: UserId, other: UserId) -> None:
+    def drop(self, user: UserId, other: UserId) -> None:
         self.remembered.pop(frozenset((user, other)), None)
+
+    async def forget(self, user: UserId, other: UserId) -> None:
+        self.drop(user, other)
 
     def forget_everything(self) -> None:
         self.remembered.clear()
@@ -61,6 +65,7 @@ class Bench:
     def __init__(self, batch_limit: int = 512) -> None:
         self.conversations = MemoryConversations()
         self.messages = MemoryMessages(self.conversations)
+        self.preferences = MemoryPreferences()
         self.directory = Directory()
         for pair in ((ALICE, BOB), (BOB, CAROL), (CAROL, DAVE)):
             self.directory.verdicts[frozenset(pair)] = True
@@ -69,6 +74,7 @@ class Bench:
             Authorize(self.conversations, self.directory, lambda: 0),
             self.conversations,
             self.messages,
+            SetPreferences(self.preferences, lambda _: None),
             self._deliver,
             now_ns=lambda: 0,
             batch_limit=batch_limit,
@@ -337,3 +343,38 @@ async def test_a_mark_needs_participation_and_a_message_but_no_connection(bench:
     assert isinstance(results["after disconnecting"], Marked)
     assert code(results["stranger"]) is ErrorCode.CONVERSATION_NOT_FOUND
     assert code(results["no such message"]) is ErrorCode.MESSAGE_NOT_FOUND
+
+
+async def test_what_was_accepted_before_a_revocation_gets_its_original_result_again(bench: Bench) -> None:
+    key = ClientMessageId(uuid4())
+    bench.send("first", key=key, text="a")
+    await bench.until(1)
+    bench.directory.verdicts.clear()
+    bench.directory.forget_everything()
+    bench.send("resent", key=key, text="a")
+    bench.send("resent by conversation", target=direct_conversation(ALICE, BOB).id, key=key, text="a")
+    bench.send("other text", key=key, text="b")
+    bench.send("new")
+    results = await bench.until(5)
+    assert results["first"] == results["resent"] == results["resent by conversation"]
+    assert code(results["other text"]) is ErrorCode.NOT_CONNECTED
+    assert code(results["new"]) is ErrorCode.NOT_CONNECTED
+    # The refusal is in memory now; the original result still is not lost.
+    bench.send("resent again", key=key, text="a")
+    assert (await bench.until(6))["resent again"] == results["first"]
+
+
+async def test_preferences_take_their_place_in_the_users_order(bench: Bench) -> None:
+    bench.send("first", sender=BOB, target=ALICE)
+    await bench.until(1)
+    gate = bench.preferences.gate = asyncio.Event()
+    for invisible in (True, False):
+        command = SetPreferencesCommand(user_id=ALICE, read_receipts=None, invisible=invisible)
+        bench.pipeline.submit(command, f"invisible {invisible}")
+    bench.send("behind them")
+    bench.send("of somebody else", sender=BOB, target=ALICE)
+    assert set(await bench.until(2)) == {"first", "of somebody else"}
+    gate.set()
+    await bench.until(5)
+    assert [ticket for ticket, _ in bench.results][2:] == ["invisible True", "invisible False", "behind them"]
+    assert not (await bench.preferences.of(ALICE)).invisible

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.domain.ids import UserId
-from service.domain.preferences import Preferences
 from service.domain.presence import Presence, PresenceState
 from service.use_cases.get_presence import GetPresence
 from service.use_cases.ports import SessionReport
@@ -17,6 +16,7 @@ from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.tell_presence import TellPresence
 from service.use_cases.track_presence import TrackPresence
 from tests.contract.presence.in_memory import MemoryPresence
+from tests.fakes import MemoryPreferences
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
 
 ONLINE, AWAY, OFFLINE = PresenceState.ONLINE, PresenceState.AWAY, PresenceState.OFFLINE
@@ -47,24 +47,6 @@ class MemoryLastSeen:
     async def record(self, user: UserId, at: datetime) -> datetime:
         self.moments[user] = max(at, self.moments.get(user, at))
         return self.moments[user]
-
-
-class MemoryPreferences:
-    def __init__(self) -> None:
-        self.stored: dict[UserId, Preferences] = {}
-
-    async def of(self, user: UserId) -> Preferences:
-        return self.stored.get(user, Preferences())
-
-    async def change(
-        self, user: UserId, *, read_receipts: bool | None, invisible: bool | None
-    ) -> Preferences:
-        old = await self.of(user)
-        self.stored[user] = Preferences(
-            read_receipts=old.read_receipts if read_receipts is None else read_receipts,
-            invisible=old.invisible if invisible is None else invisible,
-        )
-        return self.stored[user]
 
 
 class World:
