@@ -22,7 +22,7 @@ from service.use_cases.authorize import Authorize
 from service.use_cases.ports import ConversationSummary, Direction, HistoryPage
 from service.use_cases.sync_conversation import MAX_TEXT_BYTES, SyncConversation, SyncPage
 from tests.fakes import MemoryConversations
-from tests.unit.use_cases.test_commit_commands import Directory
+from tests.unit.use_cases.pipeline_bench import Directory
 
 ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
 WITH_BOB = direct_conversation(ALICE, BOB)
