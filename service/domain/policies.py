@@ -15,10 +15,6 @@ class Policy:
 
     requires_connection: bool
     """Only first-degree connections may open it and send in it."""
-    opened_by_participants: bool
-    """A participant may open it by naming the other one."""
 
 
-POLICIES: Mapping[Kind, Policy] = MappingProxyType(
-    {Kind.DIRECT: Policy(requires_connection=True, opened_by_participants=True)}
-)
+POLICIES: Mapping[Kind, Policy] = MappingProxyType({Kind.DIRECT: Policy(requires_connection=True)})
