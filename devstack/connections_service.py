@@ -30,13 +30,15 @@ Pair = tuple[str, str]
 class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
     """Symmetric pairs of connected users, and how the service misbehaves at the moment.
 
+    With `everybody`, all users are connected with each other whatever the pairs.
     `delay_seconds` goes before each answer. While `failure` is set each call ends with that status.
     `calls` holds the pair of every call so far, `caller_ids` its `x-user-id`, and
     `caller_tokens` its `authorization` (None where absent).
     """
 
-    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+    def __init__(self, pairs: Iterable[Pair] = (), *, everybody: bool = False) -> None:
         self._pairs = {frozenset(pair) for pair in pairs}
+        self._everybody = everybody
         self.delay_seconds = 0.0
         self.failure: grpc.StatusCode | None = None
         self.calls: list[Pair] = []
@@ -53,7 +55,8 @@ class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
 
     def are_connected(self, user_id_a: str, user_id_b: str) -> bool:
         """Whether the two users are first-degree connections; nobody is their own."""
-        return user_id_a != user_id_b and frozenset((user_id_a, user_id_b)) in self._pairs
+        connected = self._everybody or frozenset((user_id_a, user_id_b)) in self._pairs
+        return connected and user_id_a != user_id_b
 
     async def IsConnected(  # noqa: N802 - the name of the remote procedure
         self,
@@ -128,12 +131,12 @@ def is_serving(port: int) -> bool:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def _run(host: str, port: int, pairs: Iterable[Pair]) -> None:
+async def _run(host: str, port: int, directory: ConnectionsDirectory) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(stop_signal, stopped.set)
-    async with serve(ConnectionsDirectory(pairs), host=host, port=port) as bound:
+    async with serve(directory, host=host, port=port) as bound:
         logger.info("serving on %s:%d", host, bound)
         await stopped.wait()
 
@@ -146,12 +149,14 @@ def main() -> int:
     parser.add_argument(
         "--connected", type=connected_pair, action="append", default=[], metavar="alice:bob", dest="pairs"
     )
+    parser.add_argument("--everybody", action="store_true", help="all users are connected: for load tests")
     parser.add_argument("--check", action="store_true", help="exit code 0 if one serves on the port")
     arguments = parser.parse_args()
     if arguments.check:
         return 0 if is_serving(arguments.port) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_run(arguments.host, arguments.port, arguments.pairs))
+    directory = ConnectionsDirectory(arguments.pairs, everybody=arguments.everybody)
+    asyncio.run(_run(arguments.host, arguments.port, directory))
     return 0
 
 

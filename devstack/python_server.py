@@ -74,13 +74,16 @@ class PythonServer(ServerProcess):
             connection.close()
 
 
-def connections_service(log_file: Path, *, port: int) -> PythonServer:
-    """The development ConnectionsService, with the demo users."""
+def connections_service(
+    log_file: Path, *, port: int, everybody_is_connected: bool = False
+) -> PythonServer:
+    """The development ConnectionsService, with the demo users, or with everybody connected."""
+    who = [f"--connected={a}:{b}" for a, b in DEMO_CONNECTIONS]
     program = Program(
         name="ConnectionsService",
         module="devstack.connections_service",
         port=port,
-        arguments=[f"--port={port}", *(f"--connected={a}:{b}" for a, b in DEMO_CONNECTIONS)],
+        arguments=[f"--port={port}", *(["--everybody"] if everybody_is_connected else who)],
     )
     return PythonServer(program, log_file)
 

@@ -1,0 +1,125 @@
+"""The servers that are measured: started for one benchmark, durable, on private loopback ports."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from devstack.mosquitto import JwtOptions, MosquittoServer
+from devstack.ports import LOOPBACK, free_port
+from devstack.postgresql import PostgreSQLServer
+from devstack.python_server import Surroundings, connections_service, messaging_service
+from devstack.redis_server import RedisServer
+from devstack.server_process import ServerProcess
+
+_DATABASE = "messaging"
+_TOKEN_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchStack:
+    """Where the running servers are; the same programs and settings as `make run`."""
+
+    mosquitto: MosquittoServer
+    postgresql: PostgreSQLServer
+    service: ServerProcess
+    grpc_port: int
+    jwt_secret: str
+    processes: Mapping[str, int]
+    """Process id of each server by its role."""
+
+    @property
+    def database_url(self) -> str:
+        """The database of the service."""
+        return self.postgresql.url(_DATABASE)
+
+    @property
+    def mqtt_port(self) -> int:
+        """Where the broker speaks MQTT over TCP."""
+        return self.mosquitto.mqtt_port
+
+    @property
+    def websocket_port(self) -> int:
+        """Where the broker speaks MQTT over WebSocket."""
+        return self.mosquitto.websocket_port
+
+    @property
+    def grpc_target(self) -> str:
+        """Where the service's gRPC server listens."""
+        return f"{LOOPBACK}:{self.grpc_port}"
+
+    def token(self, user_id: str, *, role: str | None = None) -> str:
+        """A JWT as the identity provider would issue it."""
+        claims: dict[str, object] = {"sub": user_id, "exp": int(time.time()) + _TOKEN_SECONDS}
+        if role is not None:
+            claims["role"] = role
+        return jwt.encode(claims, self.jwt_secret, algorithm="HS256")
+
+
+@contextmanager
+def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchStack]:
+    """Starts everything in a temporary folder, and stops and deletes it afterwards.
+
+    Everybody is connected with everybody. Raises `devstack.server_process.ServerFailed`
+    when a server does not start.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="messaging-bench-"))
+    # PostgreSQL does not run as root and must be able to enter.
+    folder.chmod(0o711)
+    secret = secrets.token_urlsafe(32)
+    with ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, folder)
+
+        def started(server: ServerProcess) -> None:
+            cleanup.callback(server.stop)
+            server.start()
+
+        postgresql = PostgreSQLServer(folder / "postgresql", free_port())
+        redis = RedisServer(folder / "redis", free_port())
+        mosquitto = MosquittoServer(
+            folder / "mosquitto",
+            free_port(),
+            free_port(),
+            jwt=JwtOptions(secret=secret),
+            executable=mosquitto_executable,
+        )
+        connections = connections_service(
+            folder / "connections.log", port=free_port(), everybody_is_connected=True
+        )
+        for server in (postgresql, redis, mosquitto, connections):
+            started(server)
+        postgresql.create_database(_DATABASE)
+        surroundings = Surroundings(
+            database_url=postgresql.url(_DATABASE),
+            redis_url=redis.url,
+            broker_port=mosquitto.mqtt_port,
+            connections_port=connections.program.port,
+            jwt_secret=secret,
+        )
+        grpc_port = free_port()
+        service = messaging_service(
+            folder / "service.log", surroundings, grpc_port=grpc_port, http_port=free_port()
+        )
+        started(service)
+        yield BenchStack(
+            mosquitto=mosquitto,
+            postgresql=postgresql,
+            service=service,
+            grpc_port=grpc_port,
+            jwt_secret=secret,
+            processes={
+                "broker": mosquitto.pid,
+                "service": service.pid,
+                "postgresql": postgresql.pid,
+                "redis": redis.pid,
+                "connections": connections.pid,
+            },
+        )
