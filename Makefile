@@ -14,7 +14,7 @@ PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-find-links --no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help run test test-web lint format proto check-generated lock web clean
+.PHONY: help run test bench load test-web lint format proto check-generated lock web clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
 	@$(BOOTSTRAP) --dev -- env --chdir=clients/js sh -c '[ -d node_modules ] || npm ci --no-audit --no-fund'
 	@$(DEV) python -m pytest $(ARGS)
+
+bench: ## Measure the whole system beside this machine's limits; ARGS="saturation --runs 5" picks
+	@$(BOOTSTRAP) --dev -- python -m loadtests $(ARGS)
+
+load: ## Load the whole system with Locust; ARGS="--users 300 --run-time 60s"
+	@$(BOOTSTRAP) --dev -- python -m loadtests.locust $(ARGS)
 
 test-web: ## Check and test the browser client
 	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run check && npm test'

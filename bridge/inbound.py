@@ -41,6 +41,7 @@ from service.use_cases.track_presence import TrackPresence
 
 _log = structlog.get_logger(__name__)
 
+_TOPICS_REMEMBERED = 50_000
 _CONCURRENT_READS = 16
 """Pages read at once for clients that catch up; the others wait their turn."""
 _SYNCS_OF_ONE_USER = 64
@@ -68,6 +69,7 @@ class Inbound:
         self._connections = connections
         self._typing = typing
         self._presence = presence
+        self._parsed: dict[str, CommandTopic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_CONCURRENT_READS)
         self._syncing: Counter[UserId] = Counter()
@@ -84,7 +86,7 @@ class Inbound:
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Hands every delivery on; never waits."""
         for delivery in deliveries:
-            topic = self._topics.parse(delivery.topic)
+            topic = self._parsed.get(delivery.topic) or self._parse(delivery.topic)
             match topic:
                 case CommandTopic(user_id, command):
                     self._on_command(user_id, command, delivery)
@@ -94,6 +96,15 @@ class Inbound:
                     # The subscriptions admit no other topic from a valid user id.
                     _log.warning("delivery_outside_protocol", bytes=len(delivery.payload))
                     self._outbound.acknowledge(delivery)
+
+    def _parse(self, name: str) -> CommandTopic | PlatformTopic | None:
+        """Reads a topic name and remembers those of known commands: each comes again and again."""
+        topic = self._topics.parse(name)
+        if isinstance(topic, CommandTopic) and topic.command in self._commands:
+            if len(self._parsed) >= _TOPICS_REMEMBERED:
+                self._parsed.clear()
+            self._parsed[name] = topic
+        return topic
 
     def _on_command(self, user_id: UserId, command: str, delivery: Delivery) -> None:
         handler = self._commands.get(command)
@@ -124,13 +135,7 @@ class Inbound:
         else:
             assert payload.recipient_id is not None
             target = payload.recipient_id
-        request = Request(
-            delivery=delivery,
-            user_id=user_id,
-            command="sendMessage",
-            client_message_id=str(payload.client_message_id),
-            request_id=payload.request_id,
-        )
+        request = Request(delivery, user_id, "sendMessage", payload.request_id, payload.client_message_id)
         command = SendCommand(
             user_id=user_id,
             target=target,

@@ -16,6 +16,7 @@ from bridge.payloads import (
     encode_preferences,
     encode_sync_page,
 )
+from bridge.publisher import Publisher
 from bridge.session import Delivery, Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
@@ -30,34 +31,38 @@ from service.use_cases.sync_conversation import SyncPage
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Request:
     """A command on its way: what its answer needs to find its sender again."""
 
     delivery: Delivery
     user_id: UserId
     command: str
-    client_message_id: str | None = None
     request_id: str | None = None
+    client_message_id: UUID | str | None = None
+    """Text where the command is malformed."""
 
 
 class Outbound:
-    """Queues in the session what results call for; one write for a whole batch.
+    """Queues what results call for; one write a link for a whole batch.
 
-    A delivery is acknowledged after its events are queued, and the session
-    keeps that order on the wire: a crash in between brings the command back.
+    Messages go out over the publishers, and the delivery is acknowledged when the
+    broker has confirmed them. Everything else is a publication at QoS 0 in the session,
+    with the acknowledgement behind it. A crash in between brings the command back.
     """
 
     def __init__(
         self,
         topics: Topics,
         session: Session,
+        publishers: Sequence[Publisher],
         flush: Callable[[], None],
         *,
         on_sent: Callable[[UserId, ConversationId], None],
     ) -> None:
         self._topics = topics
         self._session = session
+        self._publishers = publishers
         self._flush = flush
         self._on_sent = on_sent
 
@@ -67,6 +72,7 @@ class Outbound:
             match result:
                 case Sent():
                     self._publish_message(request, result)
+                    continue  # Acknowledged when it is confirmed.
                 case Marked():
                     self._publish_position(request, result)
                 case SyncPage():
@@ -100,8 +106,17 @@ class Outbound:
         self._on_sent(message.sender_id, message.conversation_id)
         body = encode_message(message)
         answer = body if request.request_id is None else encode_message(message, request.request_id)
-        self._answer(request, "messageSent", answer)
-        self._session.publish(self._topics.event(result.recipient_id, "newMessage"), body)
+        # One link for each conversation: its events arrive in their order.
+        publisher = self._publishers[message.conversation_id.int % len(self._publishers)]
+        publisher.publish(
+            self._topics.event(request.user_id, "messageSent"),
+            answer,
+            qos=0,
+            correlation_data=request.delivery.correlation_data,
+        )
+        publisher.publish(
+            self._topics.event(result.recipient_id, "newMessage"), body, on_behalf_of=request.delivery
+        )
 
     def _publish_position(self, request: Request, result: Marked) -> None:
         """The reader's devices always hear of a read; the counterpart of what moved and may be seen.
@@ -146,13 +161,18 @@ class Outbound:
         self._answer(
             request,
             "error",
-            encode_error(rejection, request.command, request.client_message_id, request.request_id),
+            encode_error(
+                rejection,
+                request.command,
+                str(request.client_message_id) if request.client_message_id is not None else None,
+                request.request_id,
+            ),
         )
 
 
-def _loggable(client_message_id: str | None) -> str | None:
+def _loggable(client_message_id: UUID | str | None) -> str | None:
     """The id, unless it is no UUID: then it may be anything that a user typed."""
     try:
-        return str(UUID(client_message_id)) if client_message_id else None
+        return str(UUID(str(client_message_id))) if client_message_id else None
     except ValueError:
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Never, Self, TypedDict, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any, Never, Self, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -29,7 +30,7 @@ _USER_ID = StringConstraints(pattern=f"^{USER_ID.pattern}$")
 
 class _Payload(BaseModel):
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="ignore", strict=True, frozen=True, hide_input_in_errors=True
+        alias_generator=to_camel, extra="ignore", strict=True, hide_input_in_errors=True
     )
 
 
@@ -135,7 +136,7 @@ def parse(model: type[P], payload: bytes) -> P:
         # The validator's parser takes NaN and Infinity for numbers; JSON has neither.
         if b"NaN" in payload or b"Infinity" in payload:
             json.loads(payload, parse_constant=_refuse_constant)
-        return model.model_validate_json(payload)
+        return cast(P, model.__pydantic_validator__.validate_json(payload))
     except ValidationError as error:
         raise Rejected(ErrorCode.INVALID_PAYLOAD, _describe(error)) from None
     except (ValueError, RecursionError):
@@ -299,6 +300,7 @@ def encode_error(
     return to_json(body)
 
 
+@lru_cache(maxsize=64)  # A batch has one moment for all of its messages.
 def rfc3339(moment: datetime) -> str:
     """UTC with microseconds and `Z` (RFC 3339)."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from bridge.payloads import encode_preferences, encode_presence, encode_typing
+from bridge.publisher import Publisher
 from bridge.session import Session
 from bridge.topics import Topics
 from service.domain.ids import UserId
@@ -21,10 +22,17 @@ class Signals:
     """
 
     def __init__(
-        self, topics: Topics, session: Session, flush: Callable[[], None], *, presence_lifetime_s: float
+        self,
+        topics: Topics,
+        session: Session,
+        publishers: Sequence[Publisher],
+        flush: Callable[[], None],
+        *,
+        presence_lifetime_s: float,
     ) -> None:
         self._topics = topics
         self._session = session
+        self._publishers = publishers
         self._flush = flush
         self._presence_expiry_s = math.ceil(presence_lifetime_s)
 
@@ -33,7 +41,6 @@ class Signals:
         self._session.publish(
             self._topics.event(signal.recipient_id, "typing"),
             encode_typing(signal),
-            qos=0,
             message_expiry_s=round(EXPIRES_S),
         )
         self._flush()
@@ -43,7 +50,7 @@ class Signals:
         body = encode_presence(presence)
         # A link is never lost in between: it is there for all of them or for none.
         is_told = all(
-            self._session.publish(
+            self._publisher_for(recipient).publish(
                 self._topics.event(recipient, "presence"), body, message_expiry_s=self._presence_expiry_s
             )
             for recipient in recipients
@@ -53,7 +60,11 @@ class Signals:
 
     def preferences(self, user: UserId, preferences: Preferences) -> None:
         """Tells the user's own devices of a change that came in at another door."""
-        self._session.publish(
+        self._publisher_for(user).publish(
             self._topics.event(user, "preferencesChanged"), encode_preferences(preferences, None)
         )
         self._flush()
+
+    def _publisher_for(self, user: UserId) -> Publisher:
+        """One for each user: what a user is told arrives in its order."""
+        return self._publishers[hash(user) % len(self._publishers)]

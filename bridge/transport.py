@@ -1,4 +1,4 @@
-"""The session's socket: connects, keeps alive, and starts over when the link is lost."""
+"""The links to the broker: connects them, keeps them alive, and starts over when one is lost."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
 
 import structlog
 
-from bridge.session import (
-    Connected,
-    Delivery,
-    Event,
-    Pong,
-    ProtocolError,
-    Refused,
-    Session,
-    Subscribed,
-)
+from bridge.connection import Connected, Connection, Pong, ProtocolError, Refused
+from bridge.publisher import Publisher
+from bridge.session import Delivery, Session, Subscribed
+from bridge.socket import LinkLost, LinkSocket
 from service.metrics import BROKER_CONNECTED, BROKER_RECONNECTS, PUBLICATIONS_REFUSED
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +29,8 @@ class LinkOptions:
 
     host: str
     port: int
+    socket_path: Path | None = None
+    """The broker's unix socket; in its place host and port are not used."""
     username: str
     token: Callable[[], str]
     """Asked for a fresh JWT before every connection."""
@@ -42,28 +38,37 @@ class LinkOptions:
     jitter: Callable[[float, float], float] = field(default=random.uniform)
 
 
-class BrokerLink:
-    """Keeps one `Session` connected to its broker for as long as `run` runs.
+class BrokerLinks:
+    """Keeps one `Session` and its `Publisher`s connected for as long as `run` runs.
+
+    They share one fate: when one link is lost, all are made again, publishers
+    first. Commands come in only while their consequences can go out, and what
+    a lost link has swallowed comes again with the session's deliveries.
 
     `on_deliveries` gets all deliveries of one socket read at once; whatever
-    it queues in the session is written together when it returns.
-    `on_session_lost` is told when the broker has forgotten the session.
+    it queues is written together when it returns. `on_session_lost` is told
+    when the broker has forgotten the session.
     """
 
     def __init__(
         self,
         session: Session,
+        publishers: Sequence[Publisher],
         options: LinkOptions,
         *,
         on_deliveries: Callable[[Sequence[Delivery]], None],
         on_session_lost: Callable[[], None],
     ) -> None:
-        self.session = session
+        self._session = session
+        self._publishers = publishers
         self._options = options
         self._on_deliveries = on_deliveries
         self._on_session_lost = on_session_lost
-        self._socket: _Socket | None = None
-        self._ready = asyncio.Event()
+        self._sockets: dict[Connection, LinkSocket] = {}
+        # The session is the last one, whatever is done with all of them.
+        self._ready: dict[Connection, asyncio.Event] = {
+            connection: asyncio.Event() for connection in (*publishers, session)
+        }
         self._idle = asyncio.Event()
         self._reading = False
         self._closing = False
@@ -71,7 +76,12 @@ class BrokerLink:
     @property
     def is_ready(self) -> bool:
         """Whether commands arrive: connected and subscribed."""
-        return self._ready.is_set()
+        return self._ready[self._session].is_set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every command that was taken is acknowledged, and every publication confirmed."""
+        return self._session.is_idle and all(publisher.is_idle for publisher in self._publishers)
 
     async def run(self) -> None:
         """Connects, and connects again after every loss, with jittered back-off; until `close`."""
@@ -79,177 +89,140 @@ class BrokerLink:
         while not self._closing:
             started = asyncio.get_running_loop().time()
             try:
-                await self._one_link()
+                await self._one_round()
             except (OSError, TimeoutError, ProtocolError, LinkLost) as error:
                 if self._closing:
                     return
                 _log.warning("broker_link_lost", reason=str(error) or type(error).__name__)
-            if self._ready.is_set():
+            if self.is_ready:
                 BROKER_RECONNECTS.inc()
             # A link that ends as soon as it is ready (another instance with our client id,
             # a packet that breaks it) must not be made again and again without a pause.
             if asyncio.get_running_loop().time() - started > _LONGEST_DELAY_S:
                 delay = 0.0
-            self._ready.clear()
+            for ready in self._ready.values():
+                ready.clear()
             BROKER_CONNECTED.set(0)
             await asyncio.sleep(self._options.jitter(delay / 2, delay))
             delay = min(max(delay * 2, _FIRST_DELAY_S), _LONGEST_DELAY_S)
 
     def flush(self) -> None:
-        """Writes what the session has queued, all in one write; within a read, at its end."""
+        """Writes what is queued, one write a link; within a read, at its end."""
         if self._reading:
             return
-        data = self.session.data_to_send()
-        if data and self._socket is not None:
-            self._socket.write(data)
-        if self.session.is_idle:
+        # Publications leave before the PUBACKs that may follow from them.
+        for connection in self._ready:
+            if connection.out and connection in self._sockets:
+                self._sockets[connection].write(connection.data_to_send())
+        if not self._session.unacknowledged and self.is_idle:
             self._idle.set()
 
     async def drain(self) -> None:
         """Takes no more commands; returns when the broker has the answers to all that were taken."""
-        self.session.drain()
-        while not self.session.is_idle:
+        self._session.drain()
+        while not self.is_idle:
             self._idle.clear()
             await self._idle.wait()
 
     async def close(self) -> None:
-        """Says goodbye to the broker, keeping the session, and closes the socket."""
+        """Says goodbye to the broker, keeping the session, and closes the sockets."""
         self._closing = True
-        self._ready.clear()
-        self.session.disconnect()
+        self._ready[self._session].clear()
+        for connection in self._ready:
+            connection.disconnect()
         self.flush()
-        if self._socket is not None:
-            await self._socket.close()
+        await asyncio.gather(*(socket.close() for socket in self._sockets.values()))
 
-    async def _one_link(self) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, socket = await loop.create_connection(
-                lambda: _Socket(self._on_data), self._options.host, self._options.port
-            )
-        self._socket = socket
+    async def _one_round(self) -> None:
+        """From the first connection to the first loss, which it raises."""
         try:
-            self.session.connect(self._options.username, self._options.token().encode())
-            self.flush()
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                await socket.until(self._ready)
+            for connection in self._ready:
+                await self._open(connection)
+            BROKER_CONNECTED.set(1)
             _log.info("broker_link_ready", host=self._options.host, port=self._options.port)
-            await self._keep_alive(socket)
+            await self._keep_alive()
         finally:
-            self._socket = None
-            self.session.link_lost()
-            socket.abort()
+            for connection, socket in self._sockets.items():
+                connection.link_lost()
+                socket.abort()
+            self._sockets = {}
 
-    async def _keep_alive(self, socket: _Socket) -> None:
-        """Pings twice per keep-alive interval; a link that is silent for one is dead."""
-        interval = self.session.keep_alive_s / 2
-        while True:
-            heard = socket.reads
-            self.session.ping()
+    async def _open(self, connection: Connection) -> None:
+        loop, options = asyncio.get_running_loop(), self._options
+
+        def new_socket() -> LinkSocket:
+            return LinkSocket(lambda data: self._on_data(connection, data))
+
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            if options.socket_path is not None:
+                _, socket = await loop.create_unix_connection(new_socket, str(options.socket_path))
+            else:
+                _, socket = await loop.create_connection(new_socket, options.host, options.port)
+            self._sockets[connection] = socket
+            connection.connect(options.username, options.token().encode())
             self.flush()
-            await asyncio.wait((socket.closed,), timeout=interval)
-            if socket.closed.done():
+            await self._until_ready(connection, socket)
+
+    async def _until_ready(self, connection: Connection, socket: LinkSocket) -> None:
+        """Waits until the link can be used; raises what ended it if that comes first."""
+        ready = self._ready[connection]
+        waiter = asyncio.create_task(ready.wait())
+        try:
+            await asyncio.wait((waiter, socket.closed), return_when=asyncio.FIRST_COMPLETED)
+            if not ready.is_set():
                 socket.closed.result()
-            if socket.reads == heard:
+        finally:
+            waiter.cancel()
+
+    async def _keep_alive(self) -> None:
+        """Pings twice per keep-alive interval; a link that is silent for one is dead."""
+        interval = self._session.keep_alive_s / 2
+        sockets = list(self._sockets.values())
+        while True:
+            heard = [socket.reads for socket in sockets]
+            for connection in self._ready:
+                connection.ping()
+            self.flush()
+            await asyncio.wait(
+                [socket.closed for socket in sockets], timeout=interval, return_when=asyncio.FIRST_COMPLETED
+            )
+            for socket in sockets:
+                if socket.closed.done():
+                    socket.closed.result()
+            if any(socket.reads == before for socket, before in zip(sockets, heard, strict=True)):
                 raise LinkLost("the broker is silent")
 
-    def _on_data(self, data: bytes) -> None:
+    def _on_data(self, connection: Connection, data: bytes) -> None:
         """Everything one socket read brought; runs in the event loop, never waits."""
         deliveries: list[Delivery] = []
         self._reading = True
         try:
-            for event in self.session.receive(data):
+            for event in connection.receive(data):
                 if type(event) is Delivery:
                     deliveries.append(event)
                 else:
-                    self._on_control(event)
+                    self._on_control(connection, event)
             if deliveries:
                 self._on_deliveries(deliveries)
         finally:
             self._reading = False
         self.flush()
 
-    def _on_control(self, event: Event) -> None:
+    def _on_control(self, connection: Connection, event: object) -> None:
         match event:
+            case Connected() if connection is not self._session:
+                self._ready[connection].set()
             case Connected(session_present):
                 if not session_present:
                     self._on_session_lost()
-                self.session.subscribe(self._options.filters)
+                self._session.subscribe(self._options.filters)
             case Subscribed():
-                self._ready.set()
-                BROKER_CONNECTED.set(1)
+                self._ready[connection].set()
             case Refused("publish", reason):
                 # Our own topics and sizes: a mistake in the broker's rules, and lost events.
                 PUBLICATIONS_REFUSED.inc()
                 _log.error("publication_refused", reason=reason)
             case Refused(step, reason):
                 raise LinkLost(f"the broker refused: {step}, {reason}")
-            case Pong() | Delivery():
+            case Pong():
                 pass
-
-
-class LinkLost(Exception):
-    """The link to the broker is gone, or must go, and why."""
-
-
-class _Socket(asyncio.Protocol):
-    """The asyncio side of one link; an error in reading ends the link with that error."""
-
-    def __init__(self, on_data: Callable[[bytes], None]) -> None:
-        self._on_data = on_data
-        self._transport: asyncio.Transport | None = None
-        self.reads = 0
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Ends with the reason for the end of the link, always an exception."""
-        # Nobody needs to ask for the reason of an end that was wanted.
-        self.closed.add_done_callback(lambda closed: closed.exception())
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the interface without the base class.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.reads += 1
-        try:
-            self._on_data(data)
-        except Exception as error:
-            if not self.closed.done():
-                self.closed.set_exception(error)
-            self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.closed.done():
-            self.closed.set_exception(exc or LinkLost("the broker closed the connection"))
-
-    def pause_writing(self) -> None:
-        # Who cannot be answered is not read from: the broker then holds the rest.
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    async def until(self, event: asyncio.Event) -> None:
-        """Waits for `event`; raises what ended the link if that comes first."""
-        waiter = asyncio.create_task(event.wait())
-        try:
-            await asyncio.wait((waiter, self.closed), return_when=asyncio.FIRST_COMPLETED)
-            if not event.is_set():
-                self.closed.result()
-        finally:
-            waiter.cancel()
-
-    async def close(self) -> None:
-        """Closes after what was written has left; returns when it is closed."""
-        if self._transport is not None:
-            self._transport.close()
-        await asyncio.wait((self.closed,))
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()

@@ -17,6 +17,7 @@ from devstack.server_process import ServerFailed, ServerProcess, find_executable
 
 CONFIG_FOLDER = Path(__file__).parent.parent / "broker_config" / "mosquitto"
 TOPIC_ROOT = "chat/v1"
+_LONGEST_SOCKET_PATH = 100
 _MAKE_VARIABLES = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
 
@@ -101,6 +102,12 @@ class MosquittoServer(ServerProcess):
         self._log_start = 0
 
     @property
+    def socket_path(self) -> Path | None:
+        """Where the service connects without TCP; None where the folder's path is too long for a socket."""
+        path = self.data_dir.resolve() / "mqtt.sock"
+        return path if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH else None
+
+    @property
     def websocket_url(self) -> str:
         """Where a browser connects."""
         return f"ws://{LOOPBACK}:{self.websocket_port}"
@@ -117,6 +124,7 @@ class MosquittoServer(ServerProcess):
         text = template.substitute(
             MQTT_HOST=LOOPBACK,
             MQTT_PORT=self.mqtt_port,
+            UNIX_LISTENER=f"listener 0 {self.socket_path}" if self.socket_path else "",
             WEBSOCKET_HOST=LOOPBACK,
             WEBSOCKET_PORT=self.websocket_port,
             PERSISTENCE_DIR=f"{self.data_dir}/",

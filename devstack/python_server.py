@@ -37,6 +37,7 @@ class Surroundings:
     database_url: str
     redis_url: str
     broker_port: int
+    broker_socket: Path | None = None
     connections_port: int
     jwt_secret: str
 
@@ -74,9 +75,7 @@ class PythonServer(ServerProcess):
             connection.close()
 
 
-def connections_service(
-    log_file: Path, *, port: int, everybody_is_connected: bool = False
-) -> PythonServer:
+def connections_service(log_file: Path, *, port: int, everybody_is_connected: bool = False) -> PythonServer:
     """The development ConnectionsService, with the demo users, or with everybody connected."""
     who = [f"--connected={a}:{b}" for a, b in DEMO_CONNECTIONS]
     program = Program(
@@ -106,6 +105,8 @@ def messaging_service(
         "MESSAGING_HTTP_HOST": LOOPBACK,
         "MESSAGING_HTTP_PORT": str(http_port),
     }
+    if surroundings.broker_socket is not None:
+        settings["MESSAGING_BROKER_SOCKET"] = str(surroundings.broker_socket)
     program = Program(
         name="Messaging service", module="service", port=http_port, settings=settings, ready_path="/readyz"
     )

@@ -70,7 +70,7 @@ class Stack:
         if not postgresql.has_database(DATABASE):
             postgresql.create_database(DATABASE)
         # It applies the migrations before it is ready.
-        service = self._service(postgresql, redis, secret)
+        service = self._service(postgresql, redis, mosquitto, secret)
         self._start(service, self.ports.grpc, self.ports.service_http)
         self._start(self._gateway(mosquitto.websocket_url, secret), self.ports.gateway)
 
@@ -111,11 +111,14 @@ class Stack:
     def _connections(self) -> PythonServer:
         return connections_service(self._folder.log_file("connections"), port=self.ports.connections)
 
-    def _service(self, postgresql: PostgreSQLServer, redis: RedisServer, secret: str) -> PythonServer:
+    def _service(
+        self, postgresql: PostgreSQLServer, redis: RedisServer, mosquitto: MosquittoServer, secret: str
+    ) -> PythonServer:
         surroundings = Surroundings(
             database_url=postgresql.url(DATABASE),
             redis_url=redis.url,
             broker_port=self.ports.mqtt,
+            broker_socket=mosquitto.socket_path,
             connections_port=self.ports.connections,
             jwt_secret=secret,
         )

@@ -101,6 +101,7 @@ def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchSta
             database_url=postgresql.url(_DATABASE),
             redis_url=redis.url,
             broker_port=mosquitto.mqtt_port,
+            broker_socket=mosquitto.socket_path,
             connections_port=connections.program.port,
             jwt_secret=secret,
         )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from bridge.connection import ConnectOptions
 from bridge.inbound import Inbound
 from bridge.outbound import Outbound, Request
-from bridge.session import Session, SessionOptions
+from bridge.publisher import Publisher
+from bridge.session import Delivery, Session
 from bridge.signals import Signals
 from bridge.topics import Topics
-from bridge.transport import BrokerLink, LinkOptions
+from bridge.transport import BrokerLinks, LinkOptions
 from service.cache.connections import CachedConnections
 from service.cache.presence import RedisPresence
 from service.cache.redis_connections import RedisConnections
@@ -26,9 +28,9 @@ from service.grpc_clients.connections import ConnectionsClient, open_channel
 from service.operations_http import OperationsServer, operations_app
 from service.service_token import SERVICE_USER, service_token_source
 from service.settings import Environment, Settings
+from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import Database
-from service.storage.messages import PostgresBatchWriter
+from service.storage.database import BY_INDEX, Database
 from service.storage.migrations import migrate
 from service.storage.preferences import PostgresPreferences
 from service.storage.presence import PostgresCounterparts, PostgresLastSeen
@@ -63,7 +65,7 @@ class App:
         token = service_token_source(settings)
         url = str(settings.database_url)
         # Readers of history can take all their connections and not one from a commit.
-        self._commits = Database(url, size=_COMMIT_CONNECTIONS)
+        self._commits = Database(url, size=_COMMIT_CONNECTIONS, planner=BY_INDEX)
         self._database = Database(url, size=settings.database_pool_size)
         self._redis = RedisConnections(
             str(settings.redis_url),
@@ -92,29 +94,11 @@ class App:
     def _wire_bridge(self, token: Callable[[], str]) -> None:
         settings = self._settings
         topics = Topics(settings.topic_root)
-        session = Session(
-            SessionOptions(
-                client_id=settings.broker_client_id,
-                receive_maximum=settings.broker_receive_maximum,
-                session_expiry_s=settings.broker_session_expiry_s,
-            )
-        )
-        self._link = BrokerLink(
-            session,
-            LinkOptions(
-                host=settings.broker_host,
-                port=settings.broker_port,
-                username=SERVICE_USER,
-                token=token,
-                filters=(topics.command_filter, topics.platform_filter),
-            ),
-            on_deliveries=lambda deliveries: inbound.take(deliveries),
-            # Invalidations may have been lost with the session.
-            on_session_lost=self._connections.forget_everything,
-        )
-        signals = Signals(topics, session, self._link.flush, presence_lifetime_s=settings.presence_lease_s)
+        session, publishers = self._wire_links(topics, token, lambda deliveries: inbound.take(deliveries))
+        flush = self._links.flush
+        signals = Signals(topics, session, publishers, flush, presence_lifetime_s=settings.presence_lease_s)
         self._wire_signals(signals)
-        outbound = Outbound(topics, session, self._link.flush, on_sent=self._typing.sent)
+        outbound = Outbound(topics, session, publishers, flush, on_sent=self._typing.sent)
         self._commands: CommitCommands[Request] = CommitCommands(
             self._authorize,
             self._conversations,
@@ -135,6 +119,41 @@ class App:
             presence=self._presence,
             # The bridge answers by itself, with the command's request id.
         )
+
+    def _wire_links(
+        self,
+        topics: Topics,
+        token: Callable[[], str],
+        on_deliveries: Callable[[Sequence[Delivery]], None],
+    ) -> tuple[Session, Sequence[Publisher]]:
+        settings = self._settings
+        session = Session(
+            ConnectOptions(
+                client_id=settings.broker_client_id,
+                receive_maximum=settings.broker_receive_maximum,
+                session_expiry_s=settings.broker_session_expiry_s,
+            )
+        )
+        publishers = [
+            Publisher(ConnectOptions(client_id=f"{settings.broker_client_id}.{number}"), session.acknowledge)
+            for number in range(settings.broker_publishers)
+        ]
+        self._links = BrokerLinks(
+            session,
+            publishers,
+            LinkOptions(
+                host=settings.broker_host,
+                port=settings.broker_port,
+                socket_path=settings.broker_socket,
+                username=SERVICE_USER,
+                token=token,
+                filters=(topics.command_filter, topics.platform_filter),
+            ),
+            on_deliveries=on_deliveries,
+            # Invalidations may have been lost with the session.
+            on_session_lost=self._connections.forget_everything,
+        )
+        return session, publishers
 
     def _wire_signals(self, signals: Signals) -> None:
         """Typing, presence and preferences: what is told beside the messages."""
@@ -188,7 +207,7 @@ class App:
     async def readiness(self) -> Mapping[str, bool]:
         """What must be there to serve: the broker link, the database, and the will to go on."""
         return {
-            "broker": self._link.is_ready,
+            "broker": self._links.is_ready,
             "database": await self._database_answers(),
             "running": not self._stopping,
         }
@@ -212,7 +231,7 @@ class App:
         await self._grpc.set_serving(True)
         async with asyncio.TaskGroup() as tasks:
             pipeline = tasks.create_task(self._commands.run(), name="pipeline")
-            link = tasks.create_task(self._link.run(), name="broker-link")
+            link = tasks.create_task(self._links.run(), name="broker-links")
             typing = tasks.create_task(self._typing.run(), name="typing")
             presence = tasks.create_task(self._presence.run(), name="presence")
             http = tasks.create_task(self._http.serve(), name="operations-http")
@@ -238,8 +257,10 @@ class App:
         await self._grpc.set_serving(False)
         try:
             async with asyncio.timeout(self._settings.shutdown_grace_s):
-                await asyncio.gather(self._link.drain(), self._grpc.stop(self._settings.shutdown_grace_s / 2))
-                await self._link.close()
+                await asyncio.gather(
+                    self._links.drain(), self._grpc.stop(self._settings.shutdown_grace_s / 2)
+                )
+                await self._links.close()
         except TimeoutError:
             # What is unfinished was not acknowledged: the broker delivers it again.
             _log.warning("shutdown_grace_exceeded")

@@ -50,10 +50,15 @@ class Settings(BaseSettings):
 
     broker_host: str = "127.0.0.1"
     broker_port: Port = 1883
+    broker_socket: Path | None = None
+    """The broker's unix socket, where both run on one machine: in the place of host and port."""
     broker_client_id: Annotated[
-        str, StringConstraints(pattern=r"^messaging-service:[A-Za-z0-9._@-]{1,64}$")
+        str, StringConstraints(pattern=r"^messaging-service:[A-Za-z0-9._@-]{1,60}$")
     ] = "messaging-service:bridge"
     """Stable, so that the broker keeps the session of an instance that restarts."""
+    broker_publishers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Links beside the session that messages go out on. Mosquitto 2.0 reads one packet a link each time
+    that it looks at all of its WebSocket clients, so a few links spare it most of that."""
     broker_receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 2_048
     """Commands in flight between broker and service: the back-pressure."""
     broker_session_expiry_s: Annotated[int, Field(ge=0)] = 86_400

@@ -45,7 +45,7 @@ class MemoryMessages:
 
     def __init__(self, conversations: MemoryConversations) -> None:
         self._conversations = conversations
-        self._by_key: dict[tuple[UserId, ClientMessageId], Committed] = {}
+        self._by_key: dict[tuple[UserId, int], Committed] = {}
         self._history: dict[ConversationId, list[MessageId]] = {}
         self._positions: dict[tuple[ConversationId, UserId], Positions] = {}
         self._reached: dict[tuple[ConversationId, UserId, bool, int], datetime] = {}
@@ -54,7 +54,7 @@ class MemoryMessages:
         self.batches: list[int] = []
 
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
-        return self._by_key.get((sender, key))
+        return self._by_key.get((sender, key.int))
 
     async def commit(
         self, drafts: Sequence[Draft], marks: Sequence[Mark]

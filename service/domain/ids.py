@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import uuid
 from typing import NewType
 
@@ -14,6 +14,8 @@ ClientMessageId = NewType("ClientMessageId", uuid.UUID)
 
 USER_ID = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 """A user id's form: safe as one MQTT topic level and as part of a client id."""
+
+_random = random.Random()  # noqa: S311 - ids need to differ, not to be secret; seeded by the system
 
 _CONVERSATIONS = uuid.UUID("6f1c5e0a-6a0c-5d53-9f5e-0d9b1d6a7c11")
 
@@ -46,5 +48,5 @@ def uuid7(now_ns: int) -> uuid.UUID:
     fraction = rest * 4096 // 1_000_000
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80
     value |= 0x7000 << 64 | fraction << 64
-    value |= 0b10 << 62 | secrets.randbits(62)
+    value |= 0b10 << 62 | _random.getrandbits(62)
     return uuid.UUID(int=value)

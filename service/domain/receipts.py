@@ -39,7 +39,8 @@ def status_of(seq: int, counterpart: Positions) -> MessageStatus:
     return MessageStatus.SENT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, as all that is made once for every command: that would cost three times as much.
+@dataclass(slots=True, kw_only=True)
 class Mark:
     """A participant has, or has read, everything up to and including a message."""
 
@@ -50,7 +51,7 @@ class Mark:
     """Read, which implies delivered; otherwise delivered only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Position:
     """Where a participant stands after a mark: the furthest message, and since when."""
 

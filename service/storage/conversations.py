@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from cachetools import LRUCache
+from cachetools import FIFOCache
 
 from service.domain.conversation import Conversation, Kind
 from service.domain.ids import ConversationId, UserId
@@ -33,7 +33,7 @@ FROM opened, unnest(%(participants)s::text[]) AS member (user_id)
 
 
 class PostgresConversationRepository:
-    """The `ConversationRepository` port on PostgreSQL, with an LRU cache before it.
+    """The `ConversationRepository` port on PostgreSQL, with a cache before it.
 
     A conversation's kind and participants never change, so what was found once
     needs no expiry; that a conversation is missing is never remembered.
@@ -41,11 +41,15 @@ class PostgresConversationRepository:
 
     def __init__(self, database: Database, *, cached: int = 100_000) -> None:
         self._database = database
-        self._cache: LRUCache[ConversationId, Conversation] = LRUCache(maxsize=cached)
+        # Oldest out first: to note every use would cost more than the few finds that it saves.
+        self._cache: FIFOCache[ConversationId, Conversation] = FIFOCache(maxsize=cached)
 
     def known(self, conversation_id: ConversationId) -> Conversation | None:
         """See `ConversationRepository.known`."""
-        return self._cache.get(conversation_id)
+        try:
+            return self._cache[conversation_id]
+        except KeyError:
+            return None
 
     def forget(self, conversation_id: ConversationId) -> None:
         """See `ConversationRepository.forget`."""

@@ -63,14 +63,31 @@ def translated_errors(operation: str) -> Iterator[None]:
         raise StorageFault(operation, error.sqlstate, error.diag.constraint_name) from None
 
 
+BY_INDEX = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "plan_cache_mode=force_generic_plan",
+        "enable_seqscan=off",
+        "enable_hashjoin=off",
+        "enable_mergejoin=off",
+    )
+)
+"""Planner settings for statements that reach few rows, all of them by index.
+
+Such a statement is planned once for each connection, when its tables may be
+nearly empty. A plan that reads a whole table is the best one then, and is kept
+while the table grows.
+"""
+
+
 class Database:
     """A pool of autocommit connections.
 
     Every connection asks for `synchronous_commit=on`, whatever the server's
-    default is: an acknowledged commit is on disk.
+    default is: an acknowledged commit is on disk. `planner` adds settings (`BY_INDEX`).
     """
 
-    def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0) -> None:
+    def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
             url,
             min_size=min(2, size),
@@ -80,7 +97,7 @@ class Database:
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": 0,
-                "options": "-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000",
+                "options": f"-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000 {planner}",
                 "application_name": "messaging",
                 "connect_timeout": 5,
                 "tcp_user_timeout": 10_000,

@@ -30,7 +30,7 @@ Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting(Generic[Ticket]):
     """An authorized command that waits for the next commit."""
 
@@ -172,17 +172,19 @@ class CommitCommands(Generic[Ticket]):
 
     async def _commit(self, batch: Sequence[_Waiting[Ticket]]) -> Sequence[tuple[Ticket, Result]]:
         """One commit for the batch; resends within it share the first one's row."""
-        drafts: dict[object, Draft] = {}
+        drafts: list[Draft] = []
         marks: list[Mark] = []
+        place_of: dict[object, int] = {}
         for waiting in batch:
-            if isinstance(waiting.work, Draft):
-                drafts.setdefault(waiting.work.key, waiting.work)
-            else:
-                marks.append(waiting.work)
+            work = waiting.work
+            if type(work) is Mark:
+                marks.append(work)
+            elif type(work) is Draft and place_of.setdefault(work.key, len(drafts)) == len(drafts):
+                drafts.append(work)
         BATCH_SIZE.observe(len(batch))
         try:
             with COMMIT_SECONDS.time():
-                rows, positions = await self._writer.commit(list(drafts.values()), marks)
+                rows, positions = await self._writer.commit(drafts, marks)
         except Rejected as error:
             return [(waiting.ticket, error.rejection) for waiting in batch]
         except Exception:
@@ -190,10 +192,9 @@ class CommitCommands(Generic[Ticket]):
                 return [(batch[0].ticket, incident("commit", _id_of(batch[0].work)))]
             # One command must not fail its neighbours: find it one by one.
             return [result for waiting in batch for result in await self._commit([waiting])]
-        row_of = dict(zip(drafts, rows, strict=True))
         position = iter(positions)
         return [
-            (waiting.ticket, self._sent(waiting.work, waiting.conversation, row_of[waiting.work.key]))
+            (waiting.ticket, self._sent(waiting.work, waiting.conversation, rows[place_of[waiting.work.key]]))
             if isinstance(waiting.work, Draft)
             else (waiting.ticket, marked(waiting.work, waiting.conversation, next(position)))
             for waiting in batch

@@ -12,7 +12,7 @@ from service.domain.receipts import Mark, Position
 NO_MESSAGE = Rejection(ErrorCode.MESSAGE_NOT_FOUND, "the conversation has no such message")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MarkCommand:
     """The wish to mark everything up to and including a message; not yet authorized."""
 
@@ -34,7 +34,7 @@ class MarkCommand:
         return self.mark.message_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Marked:
     """The mark is durable, whether or not it moved the position."""
 

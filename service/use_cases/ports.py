@@ -21,7 +21,7 @@ from service.domain.presence import Presence, PresenceState
 from service.domain.receipts import Mark, Position, Positions, Receipt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Committed:
     """The row that an idempotency key stands for, new or found."""
 

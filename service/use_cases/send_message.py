@@ -16,7 +16,8 @@ _CONFLICT = Rejection(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, as all that is made once for every command: that would cost three times as much.
+@dataclass(slots=True, kw_only=True)
 class SendCommand:
     """The wish to send: validated, not yet authorized."""
 
@@ -32,7 +33,7 @@ class SendCommand:
         return self.client_message_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Sent:
     """The message is durable: new just now, or found under its key."""
 

@@ -10,9 +10,9 @@ import pytest_asyncio
 
 from service.domain.conversation import direct_conversation
 from service.domain.ids import UserId, uuid7
+from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresBatchWriter
 from service.use_cases.ports import BatchWriter, ConversationRepository
 from tests.fakes import MemoryConversations, MemoryMessages
 

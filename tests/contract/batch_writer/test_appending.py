@@ -13,9 +13,9 @@ import pytest
 from service.domain.conversation import Conversation
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId, uuid7
 from service.domain.message import Draft, body_hash
+from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresBatchWriter
 from service.use_cases.ports import BatchWriter, Committed
 from tests.contract.batch_writer.conftest import ALICE, BOB, WITH_BOB, WITH_CAROL
 

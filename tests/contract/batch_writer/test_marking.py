@@ -12,9 +12,9 @@ import psycopg
 
 from service.domain.ids import MessageId, UserId
 from service.domain.receipts import Mark, Position
+from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresBatchWriter
 from service.use_cases.ports import BatchWriter
 from tests.contract.batch_writer.conftest import ALICE, BOB, WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft

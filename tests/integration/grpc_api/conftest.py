@@ -12,9 +12,9 @@ from service.cache.presence import RedisPresence
 from service.grpc_api.authentication import TokenVerifier
 from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
+from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
-from service.storage.messages import PostgresBatchWriter
 from service.storage.preferences import PostgresPreferences
 from service.storage.presence import PostgresCounterparts, PostgresLastSeen
 from service.storage.reads import PostgresConversationReader

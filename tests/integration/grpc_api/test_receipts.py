@@ -14,7 +14,7 @@ from service.domain.errors import ErrorCode
 from service.domain.ids import UserId
 from service.domain.message import Message
 from service.domain.receipts import Mark, Position
-from service.storage.messages import PostgresBatchWriter
+from service.storage.batches import PostgresBatchWriter
 from tests.contract.conversation_reader.seeding import PostgresSeed
 from tests.integration.grpc_api.client import Client, assert_refused
 

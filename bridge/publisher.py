@@ -1,0 +1,123 @@
+"""A link that only publishes: at QoS 1, in order, confirmed; without I/O.
+
+Section numbers are those of the MQTT 5.0 specification.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mqtt5
+
+from bridge.connection import Connection, ConnectOptions, Refused, reason_name
+from bridge.session import Delivery
+
+_MAX_PACKET_ID = 65_535
+_TAKEN = (mqtt5.PubAckReasonCode.SUCCESS, mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
+
+
+@dataclass(slots=True, eq=False)
+class _Publication:
+    """A publication that waits for room in the broker's receive window, or for its PUBACK."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    message_expiry_s: int | None
+    correlation_data: bytes | None
+    on_behalf_of: Delivery | None
+
+
+class Publisher(Connection):
+    """Publishes, and gives the delivery behind a publication to `on_confirmed` when the broker has it.
+
+    Publications on behalf of a delivery are forgotten with the link: the
+    command comes again. All others are made again on the next link.
+    """
+
+    def __init__(self, options: ConnectOptions, on_confirmed: Callable[[Delivery], None]) -> None:
+        super().__init__(options)
+        self._on_confirmed = on_confirmed
+        self._in_flight: dict[int, _Publication] = {}
+        self._backlog: deque[_Publication] = deque()
+        self._window = _MAX_PACKET_ID
+        self._last_packet_id = 0
+        self.handlers[mqtt5.PubAckPacket] = self._on_puback
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the broker has confirmed every publication."""
+        return not (self._in_flight or self._backlog or self.out)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        message_expiry_s: int | None = None,
+        correlation_data: bytes | None = None,
+        on_behalf_of: Delivery | None = None,
+    ) -> bool:
+        """Queues a PUBLISH, in order; dropped, and False, while there is no link."""
+        if not self.connected:
+            return False
+        publication = _Publication(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
+        if self._backlog or len(self._in_flight) >= self._window:
+            self._backlog.append(publication)
+        else:
+            self._write(publication)
+        return True
+
+    def connect(self, username: str, password: bytes) -> None:
+        """See `Connection.connect`."""
+        super().connect(username, password)
+        unconfirmed = (*self._in_flight.values(), *self._backlog)
+        self._in_flight.clear()
+        self._backlog = deque(each for each in unconfirmed if each.on_behalf_of is None and each.qos)
+
+    def on_connack(self, packet: mqtt5.ConnAckPacket) -> object:
+        """See `Connection.on_connack`."""
+        event = super().on_connack(packet)
+        if self.connected:
+            self._window = min(packet.receive_max, _MAX_PACKET_ID)
+            self._work_off()
+        return event
+
+    def _on_puback(self, packet: mqtt5.PubAckPacket) -> object | None:
+        publication = self._in_flight.pop(packet.packet_id, None)
+        if self._backlog:
+            self._work_off()
+        if publication is not None and publication.on_behalf_of is not None:
+            # Refused or not: it would be refused again.
+            self._on_confirmed(publication.on_behalf_of)
+        return None if packet.reason_code in _TAKEN else Refused("publish", reason_name(packet.reason_code))
+
+    def _work_off(self) -> None:
+        while self._backlog and len(self._in_flight) < self._window:
+            self._write(self._backlog.popleft())
+
+    def _write(self, publication: _Publication) -> None:
+        packet_id = None
+        if publication.qos:
+            packet_id = self._next_packet_id()
+            self._in_flight[packet_id] = publication
+        packet = mqtt5.PublishPacket(
+            publication.topic,
+            publication.payload,
+            qos=mqtt5.QoS.AT_LEAST_ONCE if packet_id is not None else mqtt5.QoS.AT_MOST_ONCE,
+            packet_id=packet_id,
+            message_expiry_interval=publication.message_expiry_s,
+            correlation_data=publication.correlation_data,
+        )
+        self.out.append(packet.write())
+
+    def _next_packet_id(self) -> int:
+        candidate = self._last_packet_id
+        while True:
+            candidate = candidate % _MAX_PACKET_ID + 1
+            if candidate not in self._in_flight:
+                self._last_packet_id = candidate
+                return candidate

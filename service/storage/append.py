@@ -1,0 +1,173 @@
+"""Appends messages to their conversations: one statement for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from service.domain.message import Draft
+from service.storage.arrays import ByteaArray, IntArray, TextArray, UuidArray
+from service.use_cases.ports import Committed
+
+# For keys that nobody used before, which is nearly all. Every conversation moves on
+# by as many positions as it has messages in the batch; a message's own place among
+# them comes with it. Conversations are in id order, so that two instances cannot
+# deadlock. A key that is in history violates the unique index, and a conversation
+# that does not exist leaves seq empty: either rolls everything back, and
+# `append_any` finds out.
+_APPEND_NEW = """
+WITH target AS MATERIALIZED (
+    SELECT *
+    FROM unnest(%(conversation_ids)b::uuid[], %(counts)b::int4[], %(activity_ids)b::uuid[])
+         WITH ORDINALITY AS t (id, messages, activity_id, place)
+), advanced AS (
+    UPDATE conversation AS c
+    SET last_seq = c.last_seq + t.messages, activity_id = greatest(c.activity_id, t.activity_id)
+    FROM target AS t
+    WHERE c.id = t.id
+    RETURNING t.place, c.last_seq - t.messages AS before
+), base AS MATERIALIZED (
+    SELECT array_agg(a.before ORDER BY t.place) AS before
+    FROM target AS t
+    LEFT JOIN advanced AS a ON a.place = t.place
+), inserted AS (
+    INSERT INTO message
+        (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)
+    SELECT m.id, (%(conversation_ids)b::uuid[])[m.target], (SELECT before FROM base)[m.target] + m.step,
+           m.sender_id, m.client_message_id, m.body_hash, m.text, statement_timestamp()
+    FROM unnest(%(ids)b::uuid[], %(targets)b::int4[], %(steps)b::int4[], %(sender_ids)b::text[],
+                %(client_message_ids)b::uuid[], %(body_hashes)b::bytea[], %(texts)b::text[])
+         AS m (id, target, step, sender_id, client_message_id, body_hash, text)
+)
+SELECT before, statement_timestamp() FROM base
+"""
+
+# The conversations are locked in id order, so that two instances cannot
+# deadlock, and positions come from the locked rows. A key that is already in
+# history is left out of the numbering and answered with its row. A key that
+# another instance commits between this statement's snapshot and its lock
+# violates the unique index: the statement rolls back whole, no position is
+# lost, and the next attempt sees the row.
+_APPEND_ANY = """
+WITH batch AS (
+    SELECT *
+    FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::uuid[], %b::bytea[], %b::text[])
+         WITH ORDINALITY
+         AS b (message_id, conversation_id, sender_id, client_message_id, body_hash, text, place)
+), locked AS MATERIALIZED (
+    SELECT id, last_seq FROM conversation WHERE id = ANY (%b::uuid[]) ORDER BY id FOR UPDATE
+), found AS MATERIALIZED (
+    SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.client_message_id, m.body_hash, m.created_at
+    FROM batch AS b
+    JOIN message AS m ON m.sender_id = b.sender_id AND m.client_message_id = b.client_message_id
+), numbered AS MATERIALIZED (
+    SELECT b.*,
+           l.last_seq + row_number() OVER (PARTITION BY b.conversation_id ORDER BY b.place) AS seq
+    FROM batch AS b
+    JOIN locked AS l ON l.id = b.conversation_id
+    WHERE NOT EXISTS (
+        SELECT FROM found AS f
+        WHERE f.sender_id = b.sender_id AND f.client_message_id = b.client_message_id
+    )
+), advanced AS (
+    UPDATE conversation AS c
+    SET last_seq = n.seq, activity_id = greatest(c.activity_id, n.message_id)
+    FROM (
+        SELECT DISTINCT ON (conversation_id) conversation_id, seq, message_id
+        FROM numbered
+        ORDER BY conversation_id, seq DESC
+    ) AS n
+    WHERE c.id = n.conversation_id
+), inserted AS (
+    INSERT INTO message
+        (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)
+    SELECT message_id, conversation_id, seq, sender_id, client_message_id, body_hash, text,
+           statement_timestamp()
+    FROM numbered
+    RETURNING id, conversation_id, seq, sender_id, client_message_id, body_hash, created_at
+)
+SELECT * FROM inserted
+UNION ALL
+SELECT * FROM found
+"""
+
+
+async def append_new(
+    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft]
+) -> Sequence[Committed | None]:
+    """Appends messages whose keys are new to conversations that exist.
+
+    Raises `psycopg.errors.IntegrityError` where one of them is not so; nothing is stored then.
+    """
+    latest = {draft.conversation_id.int: draft for draft in drafts}
+    target_of = {number: place for place, number in enumerate(sorted(latest), start=1)}
+    counts = [0] * (len(latest) + 1)
+    targets: list[int] = []
+    steps: list[int] = []
+    for draft in drafts:
+        target = target_of[draft.conversation_id.int]
+        counts[target] += 1
+        targets.append(target)
+        steps.append(counts[target])
+    last = [latest[number] for number in target_of]
+    parameters = {
+        "conversation_ids": UuidArray(draft.conversation_id for draft in last),
+        "counts": IntArray(counts[1:]),
+        "activity_ids": UuidArray(draft.id for draft in last),
+        "ids": UuidArray(draft.id for draft in drafts),
+        "targets": IntArray(targets),
+        "steps": IntArray(steps),
+        "sender_ids": TextArray(draft.sender_id for draft in drafts),
+        "client_message_ids": UuidArray(draft.client_message_id for draft in drafts),
+        "body_hashes": ByteaArray(draft.body_hash for draft in drafts),
+        "texts": TextArray(draft.text for draft in drafts),
+    }
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_APPEND_NEW, parameters)
+        row = await cursor.fetchone()
+    assert row is not None
+    before, created_at = row
+    return [
+        Committed(
+            id=draft.id,
+            conversation_id=draft.conversation_id,
+            seq=before[target - 1] + step,
+            body_hash=draft.body_hash,
+            created_at=created_at,
+        )
+        for draft, target, step in zip(drafts, targets, steps, strict=True)
+    ]
+
+
+async def append_any(
+    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft]
+) -> Sequence[Committed | None]:
+    """Appends messages of which some may be in history already, or in no conversation (None).
+
+    Raises `psycopg.errors.UniqueViolation` where another instance has just taken a key.
+    """
+    parameters = (
+        UuidArray(draft.id for draft in drafts),
+        UuidArray(draft.conversation_id for draft in drafts),
+        TextArray(draft.sender_id for draft in drafts),
+        UuidArray(draft.client_message_id for draft in drafts),
+        ByteaArray(draft.body_hash for draft in drafts),
+        TextArray(draft.text for draft in drafts),
+        UuidArray({draft.conversation_id for draft in drafts}),
+    )
+    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_APPEND_ANY, parameters)
+        rows = await cursor.fetchall()
+    found = {(row[3], row[4].int): committed(row) for row in rows}
+    return [found.get(draft.key) for draft in drafts]
+
+
+def committed(row: tuple[Any, ...]) -> Committed:
+    """What a row of `message` says, without its text."""
+    id_, conversation, seq, _, _, body_hash, created_at = row
+    return Committed(
+        id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
+    )
