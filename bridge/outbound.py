@@ -65,6 +65,7 @@ class Outbound:
         self._publishers = publishers
         self._flush = flush
         self._on_sent = on_sent
+        UNACKNOWLEDGED.set_function(lambda: session.unacknowledged)
 
     def deliver(self, results: Sequence[tuple[Request, Result | SyncPage | Preferences]]) -> None:
         """Publishes the events of a batch, then acknowledges its commands."""
@@ -88,7 +89,6 @@ class Outbound:
             request.command for request, result in results if not isinstance(result, Rejection)
         ).items():
             COMMANDS.labels(command, "OK").inc(count)
-        UNACKNOWLEDGED.set(self._session.unacknowledged)
         self._flush()
 
     def refuse(self, request: Request, rejection: Rejection) -> None:

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,20 @@ _TOKEN_SECONDS = 6 * 3600
 class BenchStack:
     """Where the running servers are; the same programs and settings as `make run`."""
 
+    folder: Path
+    """Everybody's data and logs."""
     mosquitto: MosquittoServer
     postgresql: PostgreSQLServer
     service: ServerProcess
     grpc_port: int
     jwt_secret: str
-    processes: Mapping[str, int]
+    processes: dict[str, int]
     """Process id of each server by its role."""
+
+    def start_service(self) -> None:
+        """Starts the service, and notes its process."""
+        self.service.start()
+        self.processes["service"] = self.service.pid
 
     @property
     def database_url(self) -> str:
@@ -111,6 +118,7 @@ def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchSta
         )
         started(service)
         yield BenchStack(
+            folder=folder,
             mosquitto=mosquitto,
             postgresql=postgresql,
             service=service,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -274,5 +275,18 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await App(settings).run(stop)
+    app = App(settings)
+    _calm_garbage_collector()
+    await app.run(stop)
     return 0
+
+
+def _calm_garbage_collector() -> None:
+    """Leaves what is there for good out of all collections, and collects seldom.
+
+    A batch makes thousands of objects and drops them all without a cycle; to look for
+    cycles among them at the default rate costs a tenth of the time that they take.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

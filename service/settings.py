@@ -75,7 +75,8 @@ class Settings(BaseSettings):
 
     connections_target: str = "127.0.0.1:50052"
     connections_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
-    connections_cache_local_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    connections_cache_local_s: Annotated[float, Field(gt=0, le=3_600)] = 60.0
+    """In memory; never longer than what is left of the shared answer's time, so it adds nothing to it."""
     connections_cache_shared_s: Annotated[int, Field(ge=1, le=3_600)] = 60
     connections_cache_negative_s: Annotated[int, Field(ge=1, le=600)] = 10
 

@@ -1,4 +1,4 @@
-"""A TCP proxy whose answers a test can hold back."""
+"""A TCP proxy whose answers a test can hold back, and whose connections it can cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TcpProxy:
         self._port = port
         self._open = asyncio.Event()
         self._open.set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: list[set[asyncio.Task[None]]] = []
         self.listen_port = 0
 
     def hold_answers(self) -> None:
@@ -27,6 +27,11 @@ class TcpProxy:
         """Lets through what was held, and all that follows."""
         self._open.set()
 
+    def cut(self, number: int) -> None:
+        """Ends one of the open connections, oldest first; what is held of it is lost."""
+        for task in self._connections[number]:
+            task.cancel()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carries one connection until either side ends it."""
         server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self._port)
@@ -34,14 +39,14 @@ class TcpProxy:
             asyncio.create_task(self._pump(reader, server_writer, None)),
             asyncio.create_task(self._pump(server_reader, writer, self._open)),
         }
-        self._tasks |= ways
+        self._connections.append(ways)
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._connections.remove(ways)
             for task in ways:
                 task.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            self._tasks -= ways
             writer.close()
             server_writer.close()
 
@@ -57,8 +62,8 @@ class TcpProxy:
 
     def close(self) -> None:
         """Ends every connection."""
-        for task in self._tasks:
-            task.cancel()
+        for number in range(len(self._connections)):
+            self.cut(number)
 
 
 @asynccontextmanager

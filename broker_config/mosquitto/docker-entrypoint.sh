@@ -33,6 +33,8 @@ option jwt_issuer "${JWT_ISSUER:-}"
 
 export JWT_OPTIONS
 export MQTT_HOST="${MQTT_HOST:-0.0.0.0}" MQTT_PORT="${MQTT_PORT:-1883}"
+# The service is in another container: there is no unix socket that both could see.
+export UNIX_LISTENER=
 export WEBSOCKET_HOST="${WEBSOCKET_HOST:-0.0.0.0}" WEBSOCKET_PORT="${WEBSOCKET_PORT:-9001}"
 export TOPIC_ROOT="${TOPIC_ROOT:-chat/v1}"
 export PERSISTENCE_DIR="$folder/data/"

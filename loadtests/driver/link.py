@@ -39,8 +39,10 @@ class Link(asyncio.Protocol):
         self.lost = False
         """Whether the connection ended without `close`."""
 
-    async def open(self, host: str, port: int, *, user: str, device: str, token: str) -> None:
-        """Connects, authenticates, and subscribes to the user's events.
+    async def open(
+        self, host: str, port: int, *, user: str, device: str, token: str, subscribe: bool = True
+    ) -> None:
+        """Connects, authenticates, and subscribes to the user's events unless told not to.
 
         Raises `ConnectionRefusedError` when the broker refuses, `OSError` and `TimeoutError` when it
         does not answer.
@@ -61,7 +63,8 @@ class Link(asyncio.Protocol):
             code = getattr(answer, "reason_code", None)
             if code != mqtt5.ConnAckReasonCode.SUCCESS:
                 raise ConnectionRefusedError(f"CONNECT of {user}: {code}")
-            await self._subscribe(f"chat/v1/users/{user}/events/+")
+            if subscribe:
+                await self._subscribe(f"chat/v1/users/{user}/events/+")
 
     async def _subscribe(self, topic_filter: str) -> None:
         filters = [mqtt5.TopicFilter(topic_filter, max_qos=mqtt5.QoS.AT_LEAST_ONCE)]

@@ -15,6 +15,10 @@ from service.cache.pairs import Pair, pair_of
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import UserId
 
+_REFRESHED_FROM, _REFRESHED_UNTIL = 0.7, 0.9
+"""Shares of an answer's life between which it is asked for again while it still holds: each pair at
+a share of its own, so that what was learned together is not asked again together."""
+
 _ASKED_AT_MOST = 2
 """How often one lookup asks: once more when an invalidation overtook the first answer."""
 
@@ -52,9 +56,19 @@ class SharedConnections(Protocol):
 
 
 @dataclass(slots=True)
+class _Answer:
+    """What is known of a pair; times by the cache's clock."""
+
+    connected: bool
+    refresh_at: float
+    until: float
+
+
+@dataclass(slots=True)
 class _Flight:
     """A lookup under way that all askers of its pair share."""
 
+    is_refresh: bool
     overtaken: bool = False
     """An invalidation came after it last began to ask: its answer may be from before."""
     task: asyncio.Task[bool] = field(init=False)
@@ -65,8 +79,10 @@ class CachedConnections:
 
     Answers stay for `positive_ttl` or `negative_ttl` seconds, counted from
     when they were asked for, never longer than in the shared layer, and at
-    most `max_pairs` of them (the oldest go first). Without an answer in any
-    layer it raises what the source raised: it never guesses.
+    most `max_pairs` of them (the oldest go first). A positive one that is used
+    late in its life is asked for again beside its use: who writes on and on
+    never waits. Without an answer in any layer it raises what the source
+    raised: it never guesses.
     """
 
     def __init__(
@@ -85,23 +101,28 @@ class CachedConnections:
         self._negative_ttl = negative_ttl
         self._clock = clock
         # FIFO and our own expiry: reading cachetools' timed caches costs ten times as much.
-        self._answers: FIFOCache[Pair, tuple[bool, float]] = FIFOCache(max_pairs)
+        self._answers: FIFOCache[Pair, _Answer] = FIFOCache(max_pairs)
         self._flights: dict[Pair, _Flight] = {}
 
     def known(self, user: UserId, other: UserId) -> bool | None:
         """What this process knows without asking; None when it must ask."""
         # The body of pair_of, and no metric object: this runs once for every message.
         try:
-            connected, until = self._answers[(user, other) if user < other else (other, user)]
+            answer = self._answers[(user, other) if user < other else (other, user)]
         except KeyError:
             return None
-        if until <= self._clock():
+        now = self._clock()
+        if answer.until <= now:
             return None
-        if connected:
-            KNOWN.connected += 1
-        else:
+        if not answer.connected:
             KNOWN.not_connected += 1
-        return connected
+            return False
+        KNOWN.connected += 1
+        if answer.refresh_at <= now:
+            # A failed refresh is tried again when half of what is left has passed.
+            answer.refresh_at = now + (answer.until - now) / 2
+            self._start_lookup(user, other, is_refresh=True)
+        return True
 
     async def are_connected(self, user: UserId, other: UserId) -> bool:
         """The same, asked of the shared layer and then of the source on behalf of `user`.
@@ -113,13 +134,7 @@ class CachedConnections:
         answer = self.known(user, other)
         if answer is not None:
             return answer
-        pair = pair_of(user, other)
-        flight = self._flights.get(pair)
-        if flight is None:
-            flight = self._flights[pair] = _Flight()
-            flight.task = asyncio.create_task(self._look_up(flight, user, other), name="connection lookup")
-            flight.task.add_done_callback(_retrieve)
-        return await asyncio.shield(flight.task)
+        return await asyncio.shield(self._start_lookup(user, other).task)
 
     def drop(self, user: UserId, other: UserId) -> None:
         """Drops the pair here, at once."""
@@ -147,6 +162,16 @@ class CachedConnections:
         """Waits for the lookups under way, each bounded by the deadlines of the layers."""
         await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
 
+    def _start_lookup(self, user: UserId, other: UserId, *, is_refresh: bool = False) -> _Flight:
+        """The lookup of the pair that is under way, or a new one."""
+        pair = pair_of(user, other)
+        flight = self._flights.get(pair)
+        if flight is None:
+            flight = self._flights[pair] = _Flight(is_refresh)
+            flight.task = asyncio.create_task(self._look_up(flight, user, other), name="connection lookup")
+            flight.task.add_done_callback(_retrieve)
+        return flight
+
     async def _look_up(self, flight: _Flight, user: UserId, other: UserId) -> bool:
         pair = pair_of(user, other)
         try:
@@ -155,7 +180,8 @@ class CachedConnections:
                 asked_at = self._clock()
                 connected, lifetime = await self._ask(flight, user, other)
                 if not flight.overtaken:
-                    self._answers[pair] = connected, asked_at + lifetime
+                    share = _REFRESHED_FROM + (_REFRESHED_UNTIL - _REFRESHED_FROM) * (hash(pair) % 256) / 256
+                    self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
                     return connected
         finally:
             del self._flights[pair]
@@ -167,7 +193,12 @@ class CachedConnections:
     async def _ask(self, flight: _Flight, user: UserId, other: UserId) -> tuple[bool, float]:
         """The answer of the first layer that has one, and how long it may be kept here."""
         pair = pair_of(user, other)
-        if self._shared is not None and (shared := await self._shared.get(pair)) is not None:
+        # A refresh is for what the shared layer will have forgotten soon, too.
+        if (
+            self._shared is not None
+            and not flight.is_refresh
+            and (shared := await self._shared.get(pair)) is not None
+        ):
             return shared.connected, min(shared.lifetime, self._ttl(shared.connected))
         try:
             connected = await self._source.are_connected(user, other)

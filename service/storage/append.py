@@ -30,9 +30,11 @@ WITH target AS MATERIALIZED (
     WHERE c.id = t.id
     RETURNING t.place, c.last_seq - t.messages AS before
 ), base AS MATERIALIZED (
-    SELECT array_agg(a.before ORDER BY t.place) AS before
-    FROM target AS t
-    LEFT JOIN advanced AS a ON a.place = t.place
+    -- Nothing, where a conversation is missing: what comes of it has no place in any.
+    SELECT CASE WHEN count(*) = cardinality(%(conversation_ids)b::uuid[])
+                THEN array_agg(before ORDER BY place)
+           END AS before
+    FROM advanced
 ), inserted AS (
     INSERT INTO message
         (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg.rows import tuple_row
 
+from service.domain.ids import MessageId
 from service.domain.receipts import Mark, Position
+from service.storage.arrays import BigIntArray, BoolArray, IntArray, TextArray, UuidArray
 
 # Participants are locked in the order of their key, so that two instances
 # cannot deadlock; what is compared and stored comes from the locked rows.
 # `receipt` gets a row for every advance: it keeps the moment of each message
 # that a later mark must not overwrite.
+#
+# The marks of one participant share a group number, and what belongs together
+# is put together by the caller: nested loops are all the joins there are here
+# (`BY_INDEX`), and over two lists they would cost the product of both lengths.
 _ADVANCE = """
-WITH mark AS (
-    SELECT *
-    FROM unnest(%b::uuid[], %b::text[], %b::uuid[], %b::boolean[])
-         WITH ORDINALITY AS m (conversation_id, user_id, message_id, is_read, place)
-), aimed AS MATERIALIZED (
+WITH aimed AS MATERIALIZED (
     SELECT mark.*, message.seq
-    FROM mark
+    FROM unnest(%(groups)b::int4[], %(conversation_ids)b::uuid[], %(user_ids)b::text[],
+                %(message_ids)b::uuid[], %(reads)b::boolean[])
+         WITH ORDINALITY AS mark (member, conversation_id, user_id, message_id, is_read, place)
     JOIN message ON message.id = mark.message_id AND message.conversation_id = mark.conversation_id
 ), goal AS (
-    SELECT conversation_id, user_id,
+    SELECT member, conversation_id, user_id,
            max(seq) AS delivered, coalesce(max(seq) FILTER (WHERE is_read), 0) AS read
     FROM aimed
-    GROUP BY conversation_id, user_id
+    GROUP BY member, conversation_id, user_id
 ), locked AS MATERIALIZED (
-    SELECT p.conversation_id, p.user_id, p.delivered_seq, p.read_seq, goal.delivered, goal.read,
+    SELECT goal.member, p.conversation_id, p.user_id, p.delivered_seq, p.read_seq, goal.delivered, goal.read,
            coalesce((SELECT read_receipts FROM preference WHERE user_id = p.user_id), true) AS shows
     FROM participant AS p
     JOIN goal USING (conversation_id, user_id)
@@ -54,28 +60,40 @@ WITH mark AS (
     UNION ALL
     SELECT conversation_id, user_id, true, read, shows, reached_at
     FROM participation WHERE read > read_seq
-), reached AS (
-    SELECT a.place, a.conversation_id, a.user_id, a.is_read,
-           CASE WHEN a.is_read THEN b.read_seq ELSE b.delivered_seq END AS before,
-           CASE WHEN a.is_read THEN greatest(b.read_seq, b.read)
-                               ELSE greatest(b.delivered_seq, b.delivered) END AS after,
-           a.seq, NOT a.is_read OR b.shows AS is_shown, b.delivered_seq AS delivered_before, b.reached_at
-    FROM aimed AS a
-    JOIN participation AS b USING (conversation_id, user_id)
 )
-SELECT r.place, r.seq, r.before, r.after, at_position.id,
-       coalesce(logged_before.created_at, r.reached_at),
-       r.delivered_before, r.is_shown
-FROM reached AS r
-LEFT JOIN message AS at_position
-       ON at_position.conversation_id = r.conversation_id AND at_position.seq = r.after
-LEFT JOIN receipt AS logged_before
-       ON logged_before.conversation_id = r.conversation_id AND logged_before.user_id = r.user_id
-      AND logged_before.is_read = r.is_read AND logged_before.seq = r.after
+SELECT member, 0 AS place, delivered_seq, read_seq, delivered, read, shows, reached_at FROM participation
+UNION ALL
+SELECT member, place, seq, NULL, NULL, NULL, NULL, NULL FROM aimed
 """
 
-_MESSAGE_ID = 4
-"""Column of the statement's result."""
+# Where positions are that a mark did not move, and since when.
+_LOOK_UP = """
+SELECT at.place,
+       (SELECT m.id FROM message AS m WHERE m.conversation_id = at.conversation_id AND m.seq = at.seq),
+       (SELECT l.created_at FROM receipt AS l
+        WHERE l.conversation_id = at.conversation_id AND l.user_id = at.user_id
+          AND l.is_read = at.is_read AND l.seq = at.seq)
+FROM unnest(%(places)b::int4[], %(conversation_ids)b::uuid[], %(user_ids)b::text[], %(reads)b::boolean[],
+            %(seqs)b::int8[]) AS at (place, conversation_id, user_id, is_read, seq)
+"""
+
+
+@dataclass(slots=True)
+class _Participation:
+    """A participant's positions before and after a batch."""
+
+    delivered_before: int
+    read_before: int
+    delivered: int
+    read: int
+    shows: bool
+    reached_at: datetime
+
+    def span(self, is_read: bool) -> tuple[int, int]:
+        """The position of one kind, before and after."""
+        if is_read:
+            return self.read_before, max(self.read_before, self.read)
+        return self.delivered_before, max(self.delivered_before, self.delivered)
 
 
 async def advance(
@@ -85,35 +103,76 @@ async def advance(
 
     Of the marks that reach the same new position only the first one `moved` it.
     """
-    parameters = (
-        [mark.conversation_id for mark in marks],
-        [mark.user_id for mark in marks],
-        [mark.message_id for mark in marks],
-        [mark.is_read for mark in marks],
-    )
+    numbers: dict[tuple[int, str], int] = {}
+    members = [numbers.setdefault((mark.conversation_id.int, mark.user_id), len(numbers)) for mark in marks]
+    parameters = {
+        "groups": IntArray(members),
+        "conversation_ids": UuidArray(mark.conversation_id for mark in marks),
+        "user_ids": TextArray(mark.user_id for mark in marks),
+        "message_ids": UuidArray(mark.message_id for mark in marks),
+        "reads": BoolArray([mark.is_read for mark in marks]),
+    }
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_ADVANCE, parameters)
         rows = await cursor.fetchall()
-        if any(row[_MESSAGE_ID] is None for row in rows):
-            # Another instance has moved a position to a message that is younger than this
-            # statement's snapshot; the next statement sees it.
-            await cursor.execute(_ADVANCE, parameters)
-            seen = {row[0]: row for row in await cursor.fetchall()}
-            rows = [seen[row[0]] if row[_MESSAGE_ID] is None else row for row in rows]
-    positions: list[Position | None] = [None] * len(marks)
-    movers: set[tuple[object, ...]] = set()
-    for place, seq, before, after, message_id, reached_at, delivered_before, visible in sorted(rows):
-        mark = marks[place - 1]
-        mover = (mark.conversation_id, mark.user_id, mark.is_read)
-        moved = after == seq and after > before and mover not in movers
-        if moved:
-            movers.add(mover)
-        positions[place - 1] = Position(
-            message_id=message_id,
-            seq=after,
-            reached_at=reached_at,
-            moved=moved,
-            moved_delivered=moved and seq > delivered_before,
-            visible=visible,
-        )
+        positions, unmoved = _positions(marks, members, rows)
+        if unmoved:
+            await _look_up(cursor, marks, positions, unmoved)
     return positions
+
+
+def _positions(
+    marks: Sequence[Mark], members: Sequence[int], rows: Sequence[tuple[Any, ...]]
+) -> tuple[list[Position | None], list[int]]:
+    """The positions, and the places of those that are not where their mark points or were there before."""
+    participations = {row[0]: _Participation(*row[2:]) for row in rows if not row[1]}
+    positions: list[Position | None] = [None] * len(marks)
+    movers: set[tuple[int, bool]] = set()
+    unmoved: list[int] = []
+    for _, place, seq, *_ in sorted((row for row in rows if row[1]), key=lambda row: int(row[1])):
+        mark, member = marks[place - 1], members[place - 1]
+        participation = participations.get(member)
+        if participation is None:
+            continue
+        before, after = participation.span(mark.is_read)
+        moved = after == seq and after > before and (member, mark.is_read) not in movers
+        if moved:
+            movers.add((member, mark.is_read))
+        if after != seq or after == before:
+            unmoved.append(place - 1)
+        positions[place - 1] = Position(
+            message_id=mark.message_id,
+            seq=after,
+            reached_at=participation.reached_at,
+            moved=moved,
+            moved_delivered=moved and seq > participation.delivered_before,
+            visible=participation.shows or not mark.is_read,
+        )
+    return positions, unmoved
+
+
+async def _look_up(
+    cursor: psycopg.AsyncCursor[tuple[Any, ...]],
+    marks: Sequence[Mark],
+    positions: Sequence[Position | None],
+    places: Sequence[int],
+) -> None:
+    """Corrects id and moment of the positions at these places.
+
+    It is a statement of its own, so it also sees a position that another
+    instance has moved to a message younger than the first one's snapshot.
+    """
+    there = [(place, marks[place], position) for place in places if (position := positions[place])]
+    parameters = {
+        "places": IntArray([place for place, _, _ in there]),
+        "conversation_ids": UuidArray(mark.conversation_id for _, mark, _ in there),
+        "user_ids": TextArray(mark.user_id for _, mark, _ in there),
+        "reads": BoolArray([mark.is_read for _, mark, _ in there]),
+        "seqs": BigIntArray([position.seq for _, _, position in there]),
+    }
+    await cursor.execute(_LOOK_UP, parameters)
+    for place, message_id, reached_at in await cursor.fetchall():
+        position = positions[place]
+        assert position is not None
+        position.message_id = MessageId(message_id)
+        position.reached_at = reached_at or position.reached_at

@@ -11,7 +11,7 @@ from bridge.inbound import Inbound
 from bridge.outbound import Outbound
 from bridge.session import Delivery
 from bridge.topics import Topics
-from tests.unit.bridge.test_session import connected_session, deliveries, packets
+from tests.unit.bridge.wire import connected_session, deliveries, packets
 
 
 class Broken:
@@ -24,7 +24,7 @@ class Broken:
 def test_a_defect_is_answered_and_acknowledged_like_any_other_refusal() -> None:
     session = connected_session()
     topics = Topics("chat/v1")
-    outbound = Outbound(topics, session, lambda: None, on_sent=lambda *_: None)
+    outbound = Outbound(topics, session, (), lambda: None, on_sent=lambda *_: None)
     broken = cast(Any, Broken())
     inbound = Inbound(topics, outbound, broken, broken, broken, typing=broken, presence=broken)
     command = mqtt5.PublishPacket(
