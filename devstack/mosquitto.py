@@ -55,7 +55,27 @@ class JwtOptions:
         return "\n".join(lines)
 
 
-def build_plugin() -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginBuild:
+    """Where the plugin is compiled, and against which broker's headers."""
+
+    folder: Path = CONFIG_FOLDER / "build"
+    include_dir: Path | None = None
+    """None for the system's, or those that MOSQUITTO_INCLUDE_DIR names."""
+
+    def make_variables(self) -> list[str]:
+        """What the Makefile is told; relative paths, because a make variable takes no spaces."""
+        start = CONFIG_FOLDER.resolve()
+        variables = [f"BUILD_DIR={os.path.relpath(self.folder.resolve(), start)}"]
+        if self.include_dir is not None:
+            variables.append(f"MOSQUITTO_INCLUDE_DIR={os.path.relpath(self.include_dir.resolve(), start)}")
+        return variables
+
+
+SYSTEM_PLUGIN = PluginBuild()
+
+
+def build_plugin(build: PluginBuild = SYSTEM_PLUGIN) -> Path:
     """Compiles the plugin where it is not up to date, and returns its path.
 
     Raises:
@@ -63,16 +83,20 @@ def build_plugin() -> Path:
     """
     with _locked(CONFIG_FOLDER):
         made = subprocess.run(
-            ["make", "-C", str(CONFIG_FOLDER)],
+            ["make", "-C", str(CONFIG_FOLDER), *build.make_variables()],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            # What an outer make (`make run`) was told is not for this one.
-            env={key: value for key, value in os.environ.items() if key not in _MAKE_VARIABLES},
+            env=environment_for_make(),
         )
     if made.returncode != 0:
         raise ServerFailed(f"The broker plugin does not build:\n{made.stdout}{made.stderr}")
-    return CONFIG_FOLDER / "build" / "jwt_access.so"
+    return build.folder / "jwt_access.so"
+
+
+def environment_for_make() -> dict[str, str]:
+    """Ours without what an outer make (`make run`) was told, which is not for an inner one."""
+    return {key: value for key, value in os.environ.items() if key not in _MAKE_VARIABLES}
 
 
 class MosquittoServer(ServerProcess):
@@ -88,6 +112,7 @@ class MosquittoServer(ServerProcess):
         *,
         jwt: JwtOptions,
         executable: str = "mosquitto",
+        plugin_build: PluginBuild = SYSTEM_PLUGIN,
         topic_root: str = TOPIC_ROOT,
         log_file: Path | None = None,
     ) -> None:
@@ -98,6 +123,7 @@ class MosquittoServer(ServerProcess):
         self.websocket_port = websocket_port
         self._jwt = jwt
         self._executable = executable
+        self._plugin_build = plugin_build
         self._topic_root = topic_root
         self._log_start = 0
 
@@ -128,7 +154,7 @@ class MosquittoServer(ServerProcess):
             WEBSOCKET_HOST=LOOPBACK,
             WEBSOCKET_PORT=self.websocket_port,
             PERSISTENCE_DIR=f"{self.data_dir}/",
-            PLUGIN_PATH=build_plugin(),
+            PLUGIN_PATH=build_plugin(self._plugin_build),
             TOPIC_ROOT=self._topic_root,
             JWT_OPTIONS=self._jwt.plugin_options(),
             # A broker that changed its user could not read the checkout, nor die with its parent.

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import jwt
 
-from devstack.mosquitto import JwtOptions, MosquittoServer
+from devstack.mosquitto import SYSTEM_PLUGIN, JwtOptions, MosquittoServer
 from devstack.ports import LOOPBACK, free_port
 from devstack.postgresql import PostgreSQLServer
 from devstack.python_server import Surroundings, connections_service, messaging_service
 from devstack.redis_server import RedisServer
 from devstack.server_process import ServerProcess
+from loadtests.newer_mosquitto import NewerMosquitto
 
 _DATABASE = "messaging"
 _TOKEN_SECONDS = 6 * 3600
@@ -72,10 +73,10 @@ class BenchStack:
 
 
 @contextmanager
-def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchStack]:
+def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchStack]:
     """Starts everything in a temporary folder, and stops and deletes it afterwards.
 
-    Everybody is connected with everybody. Raises `devstack.server_process.ServerFailed`
+    Everybody is connected with everybody. The broker is the system's unless one is given. Raises `devstack.server_process.ServerFailed`
     when a server does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="messaging-bench-"))
@@ -91,24 +92,25 @@ def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchSta
 
         postgresql = PostgreSQLServer(folder / "postgresql", free_port())
         redis = RedisServer(folder / "redis", free_port())
-        mosquitto = MosquittoServer(
+        broker = MosquittoServer(
             folder / "mosquitto",
             free_port(),
             free_port(),
             jwt=JwtOptions(secret=secret),
-            executable=mosquitto_executable,
+            executable=str(mosquitto.executable) if mosquitto else "mosquitto",
+            plugin_build=mosquitto.plugin_build if mosquitto else SYSTEM_PLUGIN,
         )
         connections = connections_service(
             folder / "connections.log", port=free_port(), everybody_is_connected=True
         )
-        for server in (postgresql, redis, mosquitto, connections):
+        for server in (postgresql, redis, broker, connections):
             started(server)
         postgresql.create_database(_DATABASE)
         surroundings = Surroundings(
             database_url=postgresql.url(_DATABASE),
             redis_url=redis.url,
-            broker_port=mosquitto.mqtt_port,
-            broker_socket=mosquitto.socket_path,
+            broker_port=broker.mqtt_port,
+            broker_socket=broker.socket_path,
             connections_port=connections.program.port,
             jwt_secret=secret,
         )
@@ -119,13 +121,13 @@ def bench_stack(*, mosquitto_executable: str = "mosquitto") -> Iterator[BenchSta
         started(service)
         yield BenchStack(
             folder=folder,
-            mosquitto=mosquitto,
+            mosquitto=broker,
             postgresql=postgresql,
             service=service,
             grpc_port=grpc_port,
             jwt_secret=secret,
             processes={
-                "broker": mosquitto.pid,
+                "broker": broker.pid,
                 "service": service.pid,
                 "postgresql": postgresql.pid,
                 "redis": redis.pid,

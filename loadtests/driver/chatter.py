@@ -11,7 +11,7 @@ from time import perf_counter
 import mqtt5
 
 from loadtests.driver.link import Link
-from loadtests.driver.packets import CommandTemplate, Ids
+from loadtests.driver.packets import CommandTemplate, Ids, signal_packet
 
 MARK_AFTER_S = 0.05
 """How long a client gathers deliveries before it marks the newest as delivered."""
@@ -34,7 +34,9 @@ class Ledger:
     delivered: int = 0
     marked: int = 0
     told: int = 0
-    """Receipts that reached the author of the messages."""
+    """Receipts that reached the author of the messages, or the other devices of who read them."""
+    typing: int = 0
+    """Typing signals that reached the other side."""
     duplicates: int = 0
     unexpected: int = 0
     errors: int = 0
@@ -64,13 +66,20 @@ class Chatter:
         self._ids = ids
         self._ledger = ledger
         self._marks = marks
+        self.reads_every = 0
+        """Of so many marks one says read, not only delivered; 0: none does."""
+        self._marks_made = 0
         self._send: CommandTemplate
         self._mark: CommandTemplate
+        self._read: CommandTemplate
+        self._typing = b""
         self._events = 0
         self._handlers: dict[str, Callable[[bytes], None]] = {
             "newMessage": self._on_new_message,
             "messageSent": self._on_message_sent,
-            "messageDelivered": self._on_message_delivered,
+            "messageDelivered": self._on_receipt,
+            "messageRead": self._on_receipt,
+            "typing": self._on_typing,
             "presence": lambda payload: None,
         }
 
@@ -91,10 +100,17 @@ class Chatter:
         self.link.write(self._send.packet(self.link.next_packet_id(), uuid))
 
     def mark(self) -> None:
-        """Marks the newest message as delivered."""
+        """Marks the newest message as delivered or, every so often, as read."""
         self._ledger.marked += 1
-        self.link.write(self._mark.packet(self.link.next_packet_id(), self.newest))
+        self._marks_made += 1
+        is_read = self.reads_every and self._marks_made % self.reads_every == 0
+        template = self._read if is_read else self._mark
+        self.link.write(template.packet(self.link.next_packet_id(), self.newest))
         self.newest = b""
+
+    def type(self) -> None:
+        """Tells the other side that a message is being written."""
+        self.link.write(self._typing)
 
     def _on_publish(self, packet: mqtt5.PublishPacket) -> None:
         handler = self._handlers.get(packet.topic.rpartition("/")[2])
@@ -129,15 +145,20 @@ class Chatter:
             self.send()
         self._check(payload, self.user)
 
-    def _on_message_delivered(self, payload: bytes) -> None:
+    def _on_receipt(self, _payload: bytes) -> None:
         self._ledger.told += 1
+
+    def _on_typing(self, _payload: bytes) -> None:
+        self._ledger.typing += 1
 
     def _settle(self, conversation_id: str) -> None:
         """From now on it writes and marks by the conversation's id."""
         self.conversation_id = conversation_id
         self._send = self._sending({"conversationId": conversation_id})
-        mark = json.dumps({"conversationId": conversation_id, "messageId": "{id}"}, separators=(",", ":"))
-        self._mark = CommandTemplate(self.user, "markAsDelivered", mark)
+        place = f'{{"conversationId":"{conversation_id}",'
+        self._mark = CommandTemplate(self.user, "markAsDelivered", place + '"messageId":"{id}"}')
+        self._read = CommandTemplate(self.user, "markAsRead", place + '"lastReadMessageId":"{id}"}')
+        self._typing = signal_packet(self.user, "typing", place + '"isTyping":true}')
 
     def _check(self, payload: bytes, author: str) -> None:
         self._events += 1

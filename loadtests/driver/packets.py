@@ -31,6 +31,11 @@ class CommandTemplate:
         return b"".join((self._head, packet_id.to_bytes(2, "big"), self._middle, uuid, self._tail))
 
 
+def signal_packet(user: str, command: str, payload: str) -> bytes:
+    """A whole command at QoS 0."""
+    return mqtt5.PublishPacket(f"chat/v1/users/{user}/commands/{command}", payload.encode()).write()
+
+
 class Ids:
     """Random UUIDs of version 4, spelled, made in advance."""
 

@@ -23,9 +23,13 @@ from tests.end_to_end.device import Device, device
 from tests.end_to_end.presence import LEASE_S, heartbeats, say, sees, visitor
 from tests.end_to_end.stack import Stack, new_service
 
+REMEMBERED_S = 1.0
+"""How long the service may believe in a connection without being told of its end."""
+
 
 @pytest.fixture(autouse=True)
-def _short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESSAGING_CONNECTIONS_CACHE_LOCAL_S", str(REMEMBERED_S))
     monkeypatch.setenv("MESSAGING_PRESENCE_LEASE_S", str(LEASE_S))
     monkeypatch.setenv("MESSAGING_PRESENCE_SWEEP_S", "0.1")
 
@@ -193,7 +197,7 @@ async def test_who_is_not_connected_or_has_no_conversation_is_not_told(
         stack.connections.disconnect("alice", "dave")
         async with Redis.from_url(stack.service.process.program.settings["MESSAGING_REDIS_URL"]) as redis:
             await redis.flushall()
-        await asyncio.sleep(5.5)  # As long as the service may remember the connection.
+        await asyncio.sleep(REMEMBERED_S + 0.5)
         await opened.enter_async_context(heartbeats(dave, session="d1"))
         await say(alice, "online", "a1")
         await sees(bob, "online")

@@ -12,7 +12,7 @@ from service.domain.conversation import direct_conversation
 from service.domain.ids import UserId, uuid7
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import Database
+from service.storage.database import BY_INDEX, Database
 from service.use_cases.ports import BatchWriter, ConversationRepository
 from tests.fakes import MemoryConversations, MemoryMessages
 
@@ -46,7 +46,7 @@ async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
         messages = MemoryMessages(fake)
         made = Adapters(messages, fake, None, messages.hiding)
     else:
-        database = Database(request.getfixturevalue("database_url"))
+        database = Database(request.getfixturevalue("database_url"), planner=BY_INDEX)
         await database.open()
         made = Adapters(PostgresBatchWriter(database), PostgresConversationRepository(database), database)
     for conversation in (WITH_BOB, WITH_CAROL):

@@ -17,10 +17,11 @@ from devstack.ports import LOOPBACK
 from devstack.python_server import Program, PythonServer
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.link import Link
-from loadtests.driver.packets import CommandTemplate, Ids
+from loadtests.driver.packets import Ids
 from loadtests.processes import CpuMeter
 from loadtests.results import Run, Scale
 from loadtests.stack import BenchStack
+from loadtests.workloads.traffic import connecting
 from service.domain.ids import uuid7
 
 PAIRS, WINDOW = 100, 4
@@ -107,12 +108,9 @@ async def _responder(stack: BenchStack) -> AsyncIterator[None]:
 async def _echo(stack: BenchStack, seconds: float, checks: dict[str, int], *, pairs: int) -> dict[str, float]:
     """The load of the saturation workload against the responder."""
 
-    async def connect(link: Link, user: str) -> None:
-        await link.open(LOOPBACK, stack.websocket_port, user=user, device="floor", token=stack.token(user))
-
     marks = Marks()
     population = await populate(
-        pairs, connect=connect, ids=Ids(round(10_000 * seconds)), marks=marks, prefix="floor"
+        pairs, connect=connecting(stack), ids=Ids(round(10_000 * seconds)), marks=marks, prefix="floor"
     )
     marking = asyncio.create_task(marks.run(), name="marks")
     ledger = population.ledger

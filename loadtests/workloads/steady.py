@@ -1,0 +1,48 @@
+"""Steady: a moderate rate, and how long a message takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from loadtests.driver.chatter import Marks, populate
+from loadtests.driver.packets import Ids
+from loadtests.processes import CpuMeter
+from loadtests.results import Run, Scale
+from loadtests.stack import BenchStack
+from loadtests.workloads.traffic import Books, connecting, latency_figures, write_at
+
+PAIRS, RATE = 250, 300.0
+WARM_UP_S, MEASURED_S = 5.0, 20.0
+
+
+async def run(stack: BenchStack, scale: Scale) -> Run:
+    """500 connections, 300 messages a second, each delivery marked; from the send to its receipt."""
+    books = Books(stack)
+    await books.open()
+    marks = Marks()
+    population = await populate(
+        5 if scale.smoke else PAIRS,
+        connect=connecting(stack),
+        ids=Ids(0 if scale.smoke else 8_000),
+        marks=marks,
+        prefix="steady",
+    )
+    marking = asyncio.create_task(marks.run(), name="marks")
+    ledger = population.ledger
+    await write_at(RATE, population.chatters, 0.2 if scale.smoke else WARM_UP_S)
+    ledger.latencies.clear()
+    ledger.answer_times.clear()
+    meter = CpuMeter(stack.processes)
+    meter.start()
+    pace = await write_at(RATE, population.chatters, 1.0 if scale.smoke else MEASURED_S)
+    cpu = meter.stop()
+    latencies, answers = latency_figures(ledger.latencies), latency_figures(ledger.answer_times)
+    checks = await books.close(population)
+    marking.cancel()
+    population.close()
+    return Run(
+        workload="steady",
+        figures={**latencies, "answer_p50_ms": answers["p50_ms"], "answer_p99_ms": answers["p99_ms"]},
+        cpu_us={role: used / pace.sent * 1e6 for role, used in cpu.items()},
+        checks=checks,
+    )
