@@ -23,10 +23,15 @@ from service.domain.ids import UserId
 
 _TEXTS = tuple(
     " ".join(("history", "reads", "one", "page", "of", "messages", "at", "any", "depth")[: 1 + number % 9])
-    + f", says text {number} " + "with some more words" * (number % 7)
+    + f", says text {number} "
+    + "with some more words" * (number % 7)
     for number in range(101)
 )
 _TEXTS_UTF8 = tuple(text.encode() for text in _TEXTS)
+_COPY = (
+    "COPY message (conversation_id, seq, id, sender_id, client_message_id, body_hash, text, created_at)"
+    " FROM STDIN (FORMAT binary)"
+)
 _COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _COPY_TRAILER = b"\xff\xff"
 _ROWS_A_WRITE = 2_000
@@ -148,22 +153,18 @@ async def _copy_messages(
     began_us = time.time_ns() // 1_000 - total * _MICROSECONDS_APART
     ids = [UUID(int=0)] * len(plan.conversations)
     rows: list[bytes] = []
-    async with connection.cursor() as cursor:
-        async with cursor.copy(
-            "COPY message (conversation_id, seq, id, sender_id, client_message_id, body_hash, text, created_at)"
-            " FROM STDIN (FORMAT binary)"
-        ) as copy:
-            await copy.write(_COPY_HEADER)
-            for number, (index, seq) in enumerate(_in_order_of_commits(plan.messages)):
-                moment_us = began_us + number * _MICROSECONDS_APART
-                row, high, low = _row(plan.conversations[index], seq, moment_us)
-                rows.append(row)
-                if seq == plan.messages[index]:
-                    ids[index] = UUID(int=high << 64 | low)
-                if len(rows) == _ROWS_A_WRITE:
-                    await copy.write(b"".join(rows))
-                    rows.clear()
-            await copy.write(b"".join(rows) + _COPY_TRAILER)
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        await copy.write(_COPY_HEADER)
+        for number, (index, seq) in enumerate(_in_order_of_commits(plan.messages)):
+            moment_us = began_us + number * _MICROSECONDS_APART
+            row, high, low = _row(plan.conversations[index], seq, moment_us)
+            rows.append(row)
+            if seq == plan.messages[index]:
+                ids[index] = UUID(int=high << 64 | low)
+            if len(rows) == _ROWS_A_WRITE:
+                await copy.write(b"".join(rows))
+                rows.clear()
+        await copy.write(b"".join(rows) + _COPY_TRAILER)
     return ids
 
 

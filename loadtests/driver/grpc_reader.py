@@ -79,8 +79,7 @@ class GrpcReader(asyncio.Protocol):
         block, self._first_block = self._first_block or self._block, None
         body = _PREFIX.pack(0, len(request)) + request
         self._transport.write(
-            frame(_HEADERS, _END_HEADERS, self._stream, block)
-            + frame(_DATA, _END_STREAM, self._stream, body)
+            frame(_HEADERS, _END_HEADERS, self._stream, block) + frame(_DATA, _END_STREAM, self._stream, body)
         )
         return answer
 
@@ -138,20 +137,22 @@ class GrpcReader(asyncio.Protocol):
             raise ValueError(f"frame of type {kind} with flags {flags} on stream {stream}")
 
     def _take_headers(self, block: bytes, *, is_last: bool) -> None:
-        if not is_last:
-            if self._decoder.decode(block).get(":status") != "200":
-                raise ValueError("the HTTP status is not 200")
-            return
-        if block == self._good_trailers:
+        if is_last and block == self._good_trailers:
             self._settle(None)
             return
-        trailers, changed = self._decoder.decode_noting_changes(block)
-        if trailers.get("grpc-status") != "0":
-            self._settle(CallFailed(_refusal(trailers)))
-            return
-        # Nothing but indexes: as long as the table stays, the same bytes say the same.
-        self._good_trailers = None if changed else block
-        self._settle(None)
+        headers, changed = self._decoder.decode_noting_changes(block)
+        if changed:
+            self._good_trailers = None
+        if not is_last:
+            if headers.get(":status") != "200":
+                raise ValueError("the HTTP status is not 200")
+        elif headers.get("grpc-status") != "0":
+            self._settle(CallFailed(_refusal(headers)))
+        else:
+            if not changed:
+                # As long as the table stays, the same bytes say the same.
+                self._good_trailers = block
+            self._settle(None)
 
     def _settle(self, failure: CallFailed | None) -> None:
         answer, self._answer = self._answer, None

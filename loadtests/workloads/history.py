@@ -51,9 +51,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     seeded = await seeding.ensure(stack.database_url, _SMOKE if scale.smoke else _FULL)
     conversation, length = seeded.conversations[0], seeded.messages[0]
     token = stack.token(conversation.participants[0])
-    readers = [
-        await GrpcReader.connect(LOOPBACK, stack.grpc_port, _METHOD, token) for _ in range(_READERS)
-    ]
+    readers = [await GrpcReader.connect(LOOPBACK, stack.grpc_port, _METHOD, token) for _ in range(_READERS)]
     tally = _Tally()
     pages = await _walk(readers[0], conversation, length, tally)
     await _read_all(readers, conversation, pages, _Tally(), seconds=0.2 if scale.smoke else 2.0)
