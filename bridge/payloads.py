@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Never, Self, TypedDict, TypeVar, cast
 from uuid import UUID
@@ -13,15 +13,18 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.domain.ids import USER_ID
+from service.domain.ids import USER_ID, ConversationId
 from service.domain.message import MAX_TEXT_CHARACTERS, Message
 from service.domain.preferences import Preferences
 from service.domain.presence import Presence, PresenceState
 from service.use_cases.mark_position import Marked
+from service.use_cases.ports import HistoryMessage
 from service.use_cases.relay_typing import EXPIRES_S, TypingSignal
 from service.use_cases.sync_conversation import MAX_CHANGES, SyncPage
 
 MAX_PAYLOAD_BYTES = 32 * 1024
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -219,7 +222,7 @@ def encode_sync_page(page: SyncPage, request_id: str | None) -> bytes:
     body: dict[str, Any] = {
         "conversationId": page.conversation_id,
         "afterSeq": page.after_seq,
-        "changes": [{"type": "message", **_message(message)} for message in page.messages],
+        "changes": [_change(message, page.conversation_id) for message in page.messages],
         "positions": [
             {"userId": user, "deliveredSeq": at.delivered_seq, "readSeq": at.read_seq}
             for user, at in page.positions.items()
@@ -229,6 +232,19 @@ def encode_sync_page(page: SyncPage, request_id: str | None) -> bytes:
     if request_id is not None:
         body["requestId"] = request_id
     return to_json(body)
+
+
+def _change(message: HistoryMessage, conversation_id: ConversationId) -> dict[str, Any]:
+    return {
+        "type": "message",
+        "messageId": message.id,
+        "conversationId": conversation_id,
+        "seq": message.seq,
+        "senderId": message.sender_id,
+        "text": message.text,
+        "timestamp": rfc3339(_EPOCH + timedelta(microseconds=message.created_at_us)),
+        "clientMessageId": message.client_message_id,
+    }
 
 
 def encode_position(result: Marked, event: str, request_id: str | None = None) -> bytes:

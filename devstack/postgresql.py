@@ -94,7 +94,8 @@ class PostgreSQLServer(ServerProcess):
             "fsync": "on" if self._fsync else "off",
             "synchronous_commit": "on",
             "full_page_writes": "on" if self._fsync else "off",
-            "shared_buffers": "128MB",
+            # Taken as it is used, so a small database costs no more than before.
+            "shared_buffers": "1GB",
             "max_connections": 100,
             "max_wal_size": "1GB",
             "checkpoint_timeout": "15min",

@@ -33,7 +33,7 @@ text { font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f1f1
 .inside { fill: #ffffff; font-size: 12px; }
 .card { fill: #ffffff; stroke: #d6d6d0; }
 .bar { stroke: #ffffff; stroke-width: 1; }
-.aside { fill-opacity: 0.4; }
+.aside { fill-opacity: 0.5; }
 .bound { stroke: #1f1f1d; stroke-width: 1.5; stroke-dasharray: 4 3; }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f0ec; }
@@ -149,7 +149,7 @@ def _bound(bound: Bound, x: float, stacks: int) -> list[str]:
     ticks = [_FIRST_BAR_Y + place * _STEP for place in range(stacks)]
     # Only beside the bars: between them stand their names.
     lines = [
-        f'<line class="bound" x1="{x:.2f}" x2="{x:.2f}" y1="{y - 3}" y2="{y + _BAR + 5}"/>' for y in ticks
+        f'<line class="bound" x1="{x:.2f}" x2="{x:.2f}" y1="{y - 2}" y2="{y + _BAR + 5}"/>' for y in ticks
     ]
     is_far_right = x > _LEFT + _LEFT_WIDTH * 0.75
     is_far_left = x < _LEFT + _LEFT_WIDTH * 0.25
@@ -169,7 +169,8 @@ def _legend(stacks: Sequence[Stack]) -> list[str]:
         y = _LEGEND_Y + row * _LEGEND_ROW
         style = "aside" if role in aside else "key"
         lines.append(
-            f'<rect class="{style}" fill="{_colour(role)}" x="{_LEFT}" y="{y - 10}" width="11" height="11" rx="2"/>'
+            f'<rect class="{style}" fill="{_colour(role)}" x="{_LEFT}" y="{y - 10}"'
+            ' width="11" height="11" rx="2"/>'
         )
         lines.append(_text(name, _LEFT + 19, y))
         for stack, x in zip(stacks, _LEGEND_COLUMNS, strict=False):

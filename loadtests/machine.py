@@ -86,9 +86,7 @@ def _version(name: str, option: str, folders: Sequence[str] = ()) -> str:
     if executable is None:
         return _NOT_FOUND
     try:
-        said = subprocess.run(  # noqa: S603 - a server's program and a fixed option
-            [executable, option], capture_output=True, text=True, timeout=10, check=False
-        )
+        said = subprocess.run([executable, option], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return _NOT_FOUND
     return version_in(said.stdout + said.stderr)

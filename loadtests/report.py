@@ -13,7 +13,7 @@ from loadtests.machine import Machine
 from loadtests.processes import DRIVER
 from loadtests.results import Run, Summary
 from loadtests.targets import Target, targets_of
-from loadtests.wording import label, number, spoken
+from loadtests.wording import bad_checks, bound, label, number, spoken, times, unit_of_work
 
 FLOORS, SATURATION = "floors", "saturation"
 SERVER_CPU, FLOOR_CPU = "server_cpu_us", "floor_cpu_us"
@@ -66,18 +66,18 @@ def write_report(summaries: Sequence[Summary], machine: Machine, folder: Path) -
 def printed(summary: Summary, floors: Summary | None = None) -> str:
     """A workload for the terminal; its ratio to the floors where they are given."""
     (summary, *_) = completed([summary, *([floors] if floors else [])])
-    lines = [f"{summary.workload} ({_times(summary)})"]
+    lines = [f"{summary.workload} ({times(summary)})"]
     rows = list(_rows(summary))
     width = max((len(label(row.figure)) for row in rows), default=0)
     for row in rows:
-        bound = f"   target {_bound(row.target)}: {row.verdict}" if row.target else ""
+        target = f"   target {bound(row.target)}: {row.verdict}" if row.target else ""
         lines.append(
-            f"  {label(row.figure):<{width}}  {row.median:>9}  {f'({row.spread})':<19}{bound}".rstrip()
+            f"  {label(row.figure):<{width}}  {row.median:>9}  {f'({row.spread})':<19}{target}".rstrip()
         )
     if summary.cpu_us:
         used = (f"{spoken([role])} {number(value)}" for role, value in _by_role(summary.cpu_us))
-        lines.append(f"  CPU in µs for each {_unit_of_work(summary)}: {', '.join(used)}")
-    lines.append(f"  {_bad_checks(summary).upper() or 'all checks are 0'}")
+        lines.append(f"  CPU in µs for each {unit_of_work(summary)}: {', '.join(used)}")
+    lines.append(f"  {bad_checks(summary).upper() or 'all checks are 0'}")
     return "\n".join(lines)
 
 
@@ -171,14 +171,14 @@ def chart(summaries: Sequence[Summary]) -> Chart | None:
     cpu, throughput = targets.get(SERVER_CPU), targets.get("messages_per_second")
     if throughput and throughput.at_least is not None:
         bars.append(replace(_bar("target", "Target", throughput.at_least), is_aside=True))
-    bound = None
+    line = None
     if cpu and cpu.at_most is not None:
-        bound = Bound(value=cpu.at_most, text=f"target of the servers {_bound(cpu)} µs")
+        line = Bound(value=cpu.at_most, text=f"target of the servers {bound(cpu)} µs")
     ratio = _ratio(saturation, floors, "messages_per_second", "echo_per_second")
     return Chart(
         stacks_header="CPU time for each message (µs)",
         stacks=stacks,
-        bound=bound,
+        bound=line,
         bars_header="Messages a second",
         bars=bars,
         notes=[f"Saturation reaches {number(ratio)} × the echo."] if ratio is not None else [],
@@ -218,12 +218,12 @@ def _verdict(target: Target, value: float, summary: Summary) -> str:
 
 def _workload(summary: Summary) -> list[str]:
     rows = [
-        (label(row.figure), row.median, row.spread, _bound(row.target) if row.target else "", row.verdict)
+        (label(row.figure), row.median, row.spread, bound(row.target) if row.target else "", row.verdict)
         for row in _rows(summary)
     ]
-    header = ("figure", f"median of {_times(summary)}", "smallest to largest", "target", "")
+    header = ("figure", f"median of {times(summary)}", "smallest to largest", "target", "")
     checked = ", ".join(name for name, count in summary.checks.items() if not count)
-    bad = _bad_checks(summary)
+    bad = bad_checks(summary)
     sentences = [f"**{bad.capitalize()}: these runs do not count.**"] if bad else []
     if checked:
         sentences.append(f"Checked and 0{'' if bad else ', all of them'}: {checked}.")
@@ -235,7 +235,7 @@ def _overall(summaries: Sequence[Summary]) -> list[str]:
     failed = [
         f"{workload} {label(row.figure)} {row.verdict}" for workload, row in judged if row.verdict != MET
     ]
-    bad = [f"{summary.workload} ({_bad_checks(summary)})" for summary in summaries if _bad_checks(summary)]
+    bad = [f"{summary.workload} ({bad_checks(summary)})" for summary in summaries if bad_checks(summary)]
     lines = [f"{len(judged) - len(failed)} of {len(judged)} targets met."]
     lines += [f"Not met: {'; '.join(failed)}."] if failed else []
     lines += [f"**Wrong: {'; '.join(bad)}.**"] if bad else ["Every check of every run is 0."]
@@ -244,7 +244,7 @@ def _overall(summaries: Sequence[Summary]) -> list[str]:
 
 def _cpu_table(summaries: Sequence[Summary], floors: Summary | None) -> list[str]:
     used = [
-        (summary.workload, _unit_of_work(summary), summary.cpu_us, summary.figures[SERVER_CPU])
+        (summary.workload, unit_of_work(summary), summary.cpu_us, summary.figures[SERVER_CPU])
         for summary in summaries
         if summary.cpu_us
     ]
@@ -330,23 +330,6 @@ def _find(summaries: Sequence[Summary], workload: str) -> Summary | None:
 
 def _is_correct(summary: Summary) -> bool:
     return all(run.is_correct for run in summary.runs)
-
-
-def _bad_checks(summary: Summary) -> str:
-    bad = [f"{name} {count:,}" for name, count in summary.checks.items() if count]
-    return f"checks not 0: {', '.join(bad)}" if bad else ""
-
-
-def _bound(target: Target) -> str:
-    return f"≥ {target.at_least:,g}" if target.at_least is not None else f"≤ {target.at_most:,g}"
-
-
-def _times(summary: Summary) -> str:
-    return f"{len(summary.runs)} run{'' if len(summary.runs) == 1 else 's'}"
-
-
-def _unit_of_work(summary: Summary) -> str:
-    return "page" if "pages_per_second" in summary.figures else "message"
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, isfinite, log10
 
+from loadtests.results import Summary
+from loadtests.targets import Target
+
 _UNITS = {"us": "µs", "ms": "ms", "s": "s", "percent": "%", "ratio": "ratio", "bytes": "bytes"}
 _UNITS |= {"kib": "KiB", "mib": "MiB", "gib": "GiB"}
 _NAMES = {"cpu": "CPU", "postgresql": "PostgreSQL", "redis": "Redis"}
@@ -38,6 +41,27 @@ def number(value: float) -> str:
 def spoken(words: Sequence[str]) -> str:
     """Words of a name in their own spelling."""
     return " ".join(_NAMES.get(word, f"{int(word):,}" if word.isdecimal() else word) for word in words)
+
+
+def bad_checks(summary: Summary) -> str:
+    """The checks that are not 0; empty when all are."""
+    bad = [f"{name} {count:,}" for name, count in summary.checks.items() if count]
+    return f"checks not 0: {', '.join(bad)}" if bad else ""
+
+
+def bound(target: Target) -> str:
+    """What a figure is to be."""
+    return f"≥ {target.at_least:,g}" if target.at_least is not None else f"≤ {target.at_most:,g}"
+
+
+def times(summary: Summary) -> str:
+    """How often a workload was run."""
+    return f"{len(summary.runs)} run{'' if len(summary.runs) == 1 else 's'}"
+
+
+def unit_of_work(summary: Summary) -> str:
+    """What a workload is about."""
+    return "page" if "pages_per_second" in summary.figures else "message"
 
 
 def _with_unit(words: Sequence[str], unit: str) -> str:

@@ -52,9 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(command: Sequence[str]) -> int:
     # A group of its own: what interrupts us comes to it once, from here.
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter
-        command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, process_group=0
-    )
+    child = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, process_group=0)
     try:
         return child.wait()
     except KeyboardInterrupt:

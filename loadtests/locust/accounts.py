@@ -78,7 +78,7 @@ class Accounts:
         """A user whose place is taken, by chance; None while there is none."""
         if not self._taken:
             return None
-        number = random.choice(tuple(self._taken))  # noqa: S311 - no secret
+        number = random.choice(tuple(self._taken))
         return self._pairs[number // 2].users[number % 2]
 
     def _add_pair(self) -> None:

@@ -56,7 +56,7 @@ class Chatter(StagedUser):
         )
         self._connection.start()
         # Locust starts users in groups; they would send in step.
-        time.sleep(random.random() / deployment.message_rate)  # noqa: S311 - no secret
+        time.sleep(random.random() / deployment.message_rate)
         self._next_turn = time.perf_counter()
 
     def on_stop(self) -> None:
@@ -95,9 +95,9 @@ class Chatter(StagedUser):
             return
         conversation_id = place.pair.conversation_id
         if conversation_id is not None:
-            if random.random() < _READING_SHARE:  # noqa: S311 - no secret
+            if random.random() < _READING_SHARE:
                 self._mark_as_read(place, conversation_id)
-            if random.random() < _TYPING_SHARE:  # noqa: S311 - no secret
+            if random.random() < _TYPING_SHARE:
                 place.pair.typing_since[place.user] = time.perf_counter()
                 typing = json.dumps({"conversationId": conversation_id, "isTyping": True})
                 self._connection.publish("typing", typing.encode(), qos=0)
@@ -174,7 +174,7 @@ class Chatter(StagedUser):
         to = {"recipientId": place.counterpart}
         if conversation_id is not None:
             to = {"conversationId": conversation_id}
-        text = _TEXT[: random.randint(20, len(_TEXT))]  # noqa: S311 - no secret
+        text = _TEXT[: random.randint(20, len(_TEXT))]
         fields = {**to, "clientMessageId": key, "text": text}
         self._command(place, "sendMessage", key, fields, answer=Measure.ACKNOWLEDGED, effect=Measure.RECEIVED)
 

@@ -143,7 +143,7 @@ class Connection:
                 self._ready = False
             attempt += 1
             delay = min(_LARGEST_BACKOFF, 0.2 * 2.0 ** min(attempt, 10))
-            self._closing.wait(delay * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            self._closing.wait(delay * random.uniform(0.5, 1))
 
     def _connect(self, began: float) -> None:
         self._refusal = None

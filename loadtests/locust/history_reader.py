@@ -54,7 +54,7 @@ class HistoryReader(StagedUser):
         )
         if listed is None or not listed.conversations:
             return
-        chosen = random.choice(listed.conversations).conversation_id  # noqa: S311 - no secret
+        chosen = random.choice(listed.conversations).conversation_id
         cursor, last_seq = "", None
         for _ in range(_MOST_PAGES):
             request = GetMessageHistoryRequest(conversation_id=chosen, page_size=_PAGE_SIZE, cursor=cursor)

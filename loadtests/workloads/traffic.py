@@ -1,4 +1,4 @@
-"""What several workloads have in common: connecting, writing at a given rate, and what must hold afterwards."""
+"""What several workloads share: connecting, writing at a given rate, and what must hold afterwards."""
 
 from __future__ import annotations
 

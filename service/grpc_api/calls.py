@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
+from prometheus_client import Counter
 
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.grpc_api.errors import refuse
@@ -28,11 +30,26 @@ _OTHER = "other"
 """Label of methods that this server does not have: their names are the callers' invention."""
 
 
+class _WrappedHandlers:
+    """What an interceptor made of the handler of each method: made once and not for every call."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Handler, Handler]] = {}
+
+    def of(self, method: str, handler: Handler, make: Callable[[], Handler]) -> Handler:
+        """What `make` makes; called again when the method's handler is another one, as for a refusal."""
+        made = self._made.get(method)
+        if made is None or made[0] is not handler:
+            made = self._made[method] = (handler, make())
+        return made[1]
+
+
 class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
     """Counts and times unary calls; `methods` are the full names that get a label."""
 
     def __init__(self, methods: frozenset[str]) -> None:
         self._methods = methods
+        self._handlers = _WrappedHandlers()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -42,13 +59,17 @@ class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] 
         label = method if method in self._methods else _OTHER
         handler: Handler | None = await continuation(handler_call_details)
         if handler is None:
-            CALLS.labels(label, grpc.StatusCode.UNIMPLEMENTED.name).inc()
+            _counter(label, grpc.StatusCode.UNIMPLEMENTED.name).inc()
         if handler is None or handler.unary_unary is None:
             return handler  # type: ignore[return-value]  # None: no such method
-        return grpc.unary_unary_rpc_method_handler(
-            _measured(label, _behaviour(handler)),
-            handler.request_deserializer,
-            handler.response_serializer,
+        return self._handlers.of(
+            label,
+            handler,
+            lambda: grpc.unary_unary_rpc_method_handler(
+                _measured(label, _behaviour(handler)),
+                handler.request_deserializer,
+                handler.response_serializer,
+            ),
         )
 
 
@@ -63,6 +84,7 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self, methods: frozenset[str], *, default_deadline: float) -> None:
         self._methods = methods
         self._default_deadline = default_deadline
+        self._handlers = _WrappedHandlers()
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -72,9 +94,16 @@ class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = handler_call_details.method.lstrip("/")
         if method not in self._methods:
             return handler
-        bounded = self._bounded(method, _behaviour(handler), _parser(handler))
-        # The boundary parses the request itself, so that a broken one is refused like any other.
-        return grpc.unary_unary_rpc_method_handler(bounded, None, handler.response_serializer)
+        return self._handlers.of(
+            method,
+            handler,
+            lambda: grpc.unary_unary_rpc_method_handler(
+                self._bounded(method, _behaviour(handler), _parser(handler)),
+                # The boundary parses the request itself, so that a broken one is refused like any other.
+                None,
+                handler.response_serializer,
+            ),
+        )
 
     def _bounded(self, method: str, behaviour: Behaviour, parse: Callable[[bytes], Any]) -> Behaviour:
         async def answer(request: bytes, context: Context) -> Any:
@@ -106,7 +135,14 @@ def _incident(method: str) -> Rejection:
     return Rejection(ErrorCode.INTERNAL, f"the service failed (incident {incident})")
 
 
+@cache
+def _counter(label: str, code: str) -> Counter:
+    return CALLS.labels(label, code)
+
+
 def _measured(label: str, behaviour: Behaviour) -> Behaviour:
+    duration = CALL_SECONDS.labels(label)
+
     async def answer(request: Any, context: Context) -> Any:
         began = time.perf_counter()
         code = grpc.StatusCode.OK.name
@@ -123,8 +159,8 @@ def _measured(label: str, behaviour: Behaviour) -> Behaviour:
             code = (refused if isinstance(refused, grpc.StatusCode) else grpc.StatusCode.UNKNOWN).name
             raise
         finally:
-            CALLS.labels(label, code).inc()
-            CALL_SECONDS.labels(label).observe(time.perf_counter() - began)
+            _counter(label, code).inc()
+            duration.observe(time.perf_counter() - began)
 
     return answer
 

@@ -83,7 +83,7 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         next_cursor = ""
         if page.has_more:
             next_cursor = encode_history_cursor(conversation_id, direction, page.messages[-1].seq)
-        return history_response(page, next_cursor)
+        return history_response(page, conversation_id, next_cursor)
 
     async def ListConversations(  # noqa: N802
         self, request: pb.ListConversationsRequest, context: _Context

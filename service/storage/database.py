@@ -123,8 +123,13 @@ class Database:
         both a `Rejected(STORAGE_UNAVAILABLE)`.
         """
         # The server ends a slow statement itself; a server that has stopped cannot.
-        async with asyncio.timeout(_LONGEST_USE_S), self._pool.connection() as connection:
-            yield connection
+        async with asyncio.timeout(_LONGEST_USE_S):
+            connection = await self._pool.getconn()
+            try:
+                yield connection
+            finally:
+                # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
+                await self._pool.putconn(connection)
 
     async def ping(self) -> None:
         """One round trip; raises `Rejected(STORAGE_UNAVAILABLE)` when there is no answer."""

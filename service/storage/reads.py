@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import tuple_row
+from psycopg.rows import AsyncRowFactory, Row, tuple_row
 from psycopg.types.numeric import Int8
 
 from service.domain.conversation import Conversation, Kind
@@ -14,25 +15,29 @@ from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserI
 from service.domain.message import Message
 from service.domain.receipts import Positions
 from service.storage.database import Database, translated_errors
-from service.use_cases.ports import ConversationSummary, Direction, HistoryPage
+from service.use_cases.ports import ConversationSummary, Direction, HistoryMessage, HistoryPage
 
 _MAX_SEQ = 2**63 - 1
 _MAX_ACTIVITY = UUID(int=2**128 - 1)
 
 # The participants' positions come in front of the messages, in the same
-# columns (delivered_seq as seq, user_id as sender_id) and with an id of NULL:
+# columns (user_id as sender_id, the positions as text) and with an id of NULL:
 # one statement and one snapshot, and no join for each message.
+#
+# Doubles hold the microseconds of our time exactly, and extract() would
+# compute with numeric.
 #
 # The planner must not know the limit. Where its statistics are older than a
 # conversation, it takes the conversation for shorter than a page, and then
 # would read and sort all of it; an unknown limit makes it walk the index.
 _HISTORY = """
-SELECT delivered_seq AS seq, NULL::uuid AS id, user_id AS sender_id, NULL::uuid AS client_message_id,
-       NULL::text AS text, NULL::timestamptz AS created_at, read_seq, shown_read_seq
+SELECT 0::bigint, NULL::text, user_id, NULL::text, concat_ws(' ', delivered_seq, read_seq, shown_read_seq),
+       0::bigint
 FROM participant
 WHERE conversation_id = %(conversation_id)b
 UNION ALL
-(SELECT seq, id, sender_id, client_message_id, text, created_at, NULL, NULL
+(SELECT seq, id::text, sender_id, client_message_id::text, text,
+        (date_part('epoch', created_at) * 1000000)::bigint
  FROM message
  WHERE conversation_id = %(conversation_id)b AND seq {beyond} %(after_seq)b
  ORDER BY seq {order}
@@ -100,51 +105,48 @@ class PostgresConversationReader:
             # One more than asked for tells whether another page follows.
             "limit": Int8(limit + 1),
         }
-        rows = await self._rows("history", statement, parameters)
+        rows = await self._rows("history", statement, parameters, _message_row)
         positions = {
-            UserId(user): _positions(delivered_seq, read_seq, shown_read_seq)
-            for delivered_seq, id_, user, _, _, _, read_seq, shown_read_seq in rows[:2]
-            if id_ is None
+            row.sender_id: _positions(*map(int, row.text.split())) for row in rows[:2] if row.id is None
         }
-        found = rows[len(positions) :]
-        messages = [
-            Message(
-                id=id_,
-                conversation_id=conversation_id,
-                seq=seq,
-                sender_id=sender_id,
-                client_message_id=client_message_id,
-                text=text,
-                created_at=created_at,
-            )
-            for seq, id_, sender_id, client_message_id, text, created_at, _, _ in found[:limit]
-        ]
-        return HistoryPage(messages=messages, positions=positions, has_more=len(found) > limit)
+        first, end_of_page = len(positions), len(positions) + limit
+        return HistoryPage(
+            messages=rows[first:end_of_page], positions=positions, has_more=len(rows) > end_of_page
+        )
 
     async def summaries(
         self, user: UserId, *, limit: int, before: UUID | None
     ) -> Sequence[ConversationSummary]:
         """See `ConversationReader.summaries`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         parameters = {"user": user, "before": before or _MAX_ACTIVITY, "limit": Int8(limit)}
-        return [_summary(user, row) for row in await self._rows("summaries", _LIST, parameters)]
+        return [_summary(user, row) for row in await self._rows("summaries", _LIST, parameters, tuple_row)]
 
     async def summary(self, user: UserId, conversation_id: ConversationId) -> ConversationSummary | None:
         """See `ConversationReader.summary`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         parameters = {"user": user, "conversation_id": conversation_id, "limit": Int8(1)}
-        rows = await self._rows("summary", _ONE, parameters)
+        rows = await self._rows("summary", _ONE, parameters, tuple_row)
         return _summary(user, rows[0]) if rows else None
 
     async def _rows(
-        self, operation: str, statement: str, parameters: Mapping[str, object]
-    ) -> list[tuple[Any, ...]]:
+        self,
+        operation: str,
+        statement: str,
+        parameters: Mapping[str, object],
+        row_factory: AsyncRowFactory[Row],
+    ) -> list[Row]:
         """All rows of a prepared statement, in the binary format: it is the cheaper one to read."""
         with translated_errors(operation):
             async with (
                 self._database.connection() as connection,
-                connection.cursor(binary=True, row_factory=tuple_row) as cursor,
+                connection.cursor(binary=True, row_factory=row_factory) as cursor,
             ):
                 await cursor.execute(statement, parameters, prepare=True)
                 return await cursor.fetchall()
+
+
+def _message_row(_cursor: object) -> Callable[[Sequence[Any]], HistoryMessage]:
+    # What _make does, without a Python frame for each row.
+    return partial(tuple.__new__, HistoryMessage)
 
 
 def _summary(user: UserId, row: tuple[Any, ...]) -> ConversationSummary:

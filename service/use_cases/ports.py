@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from service.domain.conversation import Conversation
@@ -109,11 +109,27 @@ class Direction(StrEnum):
     NEWER = "newer"
 
 
+class HistoryMessage(NamedTuple):
+    """A committed message as pages hold it, made of what goes over the wire.
+
+    Pages are read by the thousand a second, and making and spelling a UUID or
+    a datetime for each message would cost more than the rest of the page.
+    """
+
+    seq: int
+    id: str
+    sender_id: UserId
+    client_message_id: str
+    text: str
+    created_at_us: int
+    """Microseconds since the epoch."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
     """Messages in walking order and what their statuses follow from."""
 
-    messages: Sequence[Message]
+    messages: Sequence[HistoryMessage]
     positions: dict[UserId, Positions]
     has_more: bool
 

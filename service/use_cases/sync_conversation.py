@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import ConversationId, UserId
-from service.domain.message import Message
 from service.domain.receipts import Positions
 from service.use_cases.authorize import Authorize
-from service.use_cases.ports import ConversationReader, Direction
+from service.use_cases.ports import ConversationReader, Direction, HistoryMessage
 
 MAX_CHANGES = 100
 MAX_TEXT_BYTES = 192 * 1024
@@ -25,7 +24,7 @@ class SyncPage:
 
     conversation_id: ConversationId
     after_seq: int
-    messages: Sequence[Message]
+    messages: Sequence[HistoryMessage]
     positions: Mapping[UserId, Positions]
     complete: bool
     """Whether the newest change is on this page; otherwise ask again after its last `seq`."""
@@ -69,7 +68,7 @@ class SyncConversation:
         )
 
 
-def _within_budget(messages: Sequence[Message]) -> Sequence[Message]:
+def _within_budget(messages: Sequence[HistoryMessage]) -> Sequence[HistoryMessage]:
     """The first messages whose texts fit on one page; at least one, so that every page moves on."""
     total = 0
     for count, message in enumerate(messages):

@@ -26,6 +26,7 @@ from service.use_cases.mark_position import Marked
 from service.use_cases.relay_typing import TypingSignal
 from service.use_cases.sync_conversation import SyncPage
 from tests.asyncapi_schemas import validate_event
+from tests.contract.conversation_reader.in_memory import on_a_page
 
 ALICE, BOB = UserId("alice"), UserId("bob")
 CONVERSATION = direct_conversation(ALICE, BOB)
@@ -48,7 +49,7 @@ def _page(messages: list[Message], *, complete: bool) -> SyncPage:
     return SyncPage(
         conversation_id=CONVERSATION.id,
         after_seq=0,
-        messages=messages,
+        messages=[on_a_page(message) for message in messages],
         positions={ALICE: Positions(), BOB: Positions(delivered_seq=2, read_seq=1, shown_read_seq=1)},
         complete=complete,
     )

@@ -40,7 +40,8 @@ async def run(program: Sequence[str], script: str, **environment: str) -> str:
 async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(stack: Stack) -> None:
     output = await run(
         ["bash", "-euo", "pipefail", "-c"],
-        blocks("sh"),
+        # What still listens when the walk breaks off would keep its output open.
+        "trap 'kill $LISTENERS' EXIT\n" + blocks("sh"),
         GATEWAY=stack.page_url,
         BROKER="127.0.0.1",
         PORT=str(stack.mosquitto.mqtt_port),

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from service.domain.conversation import Conversation
 from service.domain.ids import ConversationId, UserId
 from service.domain.message import Message
 from service.domain.receipts import Positions
-from service.use_cases.ports import ConversationSummary, Direction, HistoryPage
+from service.use_cases.ports import ConversationSummary, Direction, HistoryMessage, HistoryPage
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CREATED_AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+
+def on_a_page(message: Message) -> HistoryMessage:
+    """The message as a page of history holds it."""
+    return HistoryMessage(
+        seq=message.seq,
+        id=str(message.id),
+        sender_id=message.sender_id,
+        client_message_id=str(message.client_message_id),
+        text=message.text,
+        created_at_us=(message.created_at - _EPOCH) // timedelta(microseconds=1),
+    )
 
 
 @dataclass(slots=True)
@@ -63,7 +76,9 @@ class InMemoryConversations:
         else:
             walk = [m for m in stored.messages if after_seq is None or m.seq > after_seq]
         return HistoryPage(
-            messages=walk[:limit], positions=dict(stored.positions), has_more=len(walk) > limit
+            messages=[on_a_page(message) for message in walk[:limit]],
+            positions=dict(stored.positions),
+            has_more=len(walk) > limit,
         )
 
     async def summaries(

@@ -11,12 +11,11 @@ import pytest
 
 from service.domain.conversation import direct_conversation
 from service.domain.ids import ConversationId, UserId
-from service.domain.message import Message
 from service.domain.receipts import Positions
 from service.storage.database import Database
 from service.storage.reads import PostgresConversationReader
-from service.use_cases.ports import ConversationReader, Direction
-from tests.contract.conversation_reader.in_memory import InMemoryConversations
+from service.use_cases.ports import ConversationReader, Direction, HistoryMessage
+from tests.contract.conversation_reader.in_memory import InMemoryConversations, on_a_page
 from tests.contract.conversation_reader.seeding import MemorySeed, PostgresSeed, Seed
 
 ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
@@ -50,7 +49,7 @@ async def test_pages_of_any_size_hold_each_message_once_in_walking_order(
     conversation = await world.seed.conversation(ALICE, BOB)
     messages = await world.seed.messages(conversation, [ALICE, BOB] * 10)
     await world.seed.messages(await world.seed.conversation(ALICE, CAROL), [CAROL] * 30)
-    walked: list[Message] = []
+    walked: list[HistoryMessage] = []
     after_seq: int | None = None
     has_more = True
     while has_more:
@@ -60,7 +59,8 @@ async def test_pages_of_any_size_hold_each_message_once_in_walking_order(
         assert 0 < len(page.messages) <= limit
         walked.extend(page.messages)
         after_seq, has_more = page.messages[-1].seq, page.has_more
-    assert walked == (messages if direction is Direction.NEWER else messages[::-1])
+    written = [on_a_page(message) for message in messages]
+    assert walked == (written if direction is Direction.NEWER else written[::-1])
 
 
 @pytest.mark.parametrize(("direction", "after_seq"), [(Direction.NEWER, 3), (Direction.OLDER, 1)])
@@ -80,11 +80,11 @@ async def test_positions_of_any_width_are_walked_from(world: World, after_seq: i
     older = await world.reader.history(
         conversation.id, limit=5, direction=Direction.OLDER, after_seq=after_seq
     )
-    assert list(older.messages) == [m for m in reversed(messages) if m.seq < after_seq]
+    assert list(older.messages) == [on_a_page(m) for m in reversed(messages) if m.seq < after_seq]
     newer = await world.reader.history(
         conversation.id, limit=5, direction=Direction.NEWER, after_seq=after_seq
     )
-    assert list(newer.messages) == [m for m in messages if m.seq > after_seq]
+    assert list(newer.messages) == [on_a_page(m) for m in messages if m.seq > after_seq]
 
 
 async def test_a_page_carries_the_positions_of_both_participants(world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 from bridge.payloads import encode_sync_page
 from service.domain.conversation import direct_conversation
 from service.domain.errors import ErrorCode, Rejected
-from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
-from service.domain.message import MAX_TEXT_CHARACTERS, Message
+from service.domain.ids import ConversationId, UserId
+from service.domain.message import MAX_TEXT_CHARACTERS
 from service.domain.receipts import Positions
 from service.use_cases.authorize import Authorize
-from service.use_cases.ports import ConversationSummary, Direction, HistoryPage
+from service.use_cases.ports import ConversationSummary, Direction, HistoryMessage, HistoryPage
 from service.use_cases.sync_conversation import MAX_TEXT_BYTES, SyncConversation, SyncPage
 from tests.fakes import MemoryConversations
 from tests.unit.use_cases.pipeline_bench import Directory
@@ -35,14 +34,13 @@ class Reader:
     def __init__(self, texts: Sequence[str], positions: dict[UserId, Positions] | None = None) -> None:
         self._positions = positions or {ALICE: Positions(), BOB: Positions()}
         self._messages = [
-            Message(
-                id=MessageId(uuid4()),
-                conversation_id=WITH_BOB.id,
+            HistoryMessage(
                 seq=seq,
+                id=str(uuid4()),
                 sender_id=ALICE,
-                client_message_id=ClientMessageId(uuid4()),
+                client_message_id=str(uuid4()),
                 text=text,
-                created_at=datetime(2026, 1, 1, tzinfo=UTC),
+                created_at_us=1_767_225_600_000_000,
             )
             for seq, text in enumerate(texts, start=1)
         ]
