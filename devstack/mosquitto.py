@@ -64,7 +64,7 @@ class PluginBuild:
     """None for the system's, or those that MOSQUITTO_INCLUDE_DIR names."""
 
     def make_variables(self) -> list[str]:
-        """What the Makefile is told; relative paths, because a make variable takes no spaces."""
+        """What the Makefile is told; relative, because make would split a path at its spaces."""
         start = CONFIG_FOLDER.resolve()
         variables = [f"BUILD_DIR={os.path.relpath(self.folder.resolve(), start)}"]
         if self.include_dir is not None:

@@ -187,7 +187,7 @@ def _keep(tree: Path, version: str, run_folder: Path) -> NewerMosquitto:
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
-    """Runs it to its end and returns what it wrote; the error has the last of that."""
+    """Runs it to its end and returns what it wrote; the error says what apt complains of, or has the end."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -199,8 +199,10 @@ def _run(command: Sequence[str], folder: Path) -> str:
         env=environment_for_make() | {"LC_ALL": "C"},
     )
     if done.returncode != 0:
-        last = "\n".join(done.stdout.splitlines()[-10:])
-        raise NoNewerMosquitto(f"`{command[0]}` failed:\n{last}")
+        lines = done.stdout.splitlines()
+        complaints = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
+        said = complaints[0] if complaints else "\n" + "\n".join(lines[-10:])
+        raise NoNewerMosquitto(f"{command[0]} failed: {said}")
     return done.stdout
 
 

@@ -76,8 +76,8 @@ class BenchStack:
 def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchStack]:
     """Starts everything in a temporary folder, and stops and deletes it afterwards.
 
-    Everybody is connected with everybody. The broker is the system's unless one is given. Raises `devstack.server_process.ServerFailed`
-    when a server does not start.
+    Everybody is connected with everybody. The broker is the system's unless one is given.
+    Raises `devstack.server_process.ServerFailed` when a server does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="messaging-bench-"))
     # PostgreSQL does not run as root and must be able to enter.

@@ -40,7 +40,7 @@ TARGETS = (
     Target(workload="idle", figure="broker_kib_per_connection", at_most=10),
     Target(workload="idle", figure="service_kib_per_connection", at_most=0.1),
     Target(workload="idle", figure="latency_ratio", at_most=2),
-    Target(workload="growth", figure="cpu_spread_percent", at_most=10),
+    Target(workload="growth", figure="worst_growth_percent", at_most=10),
     Target(workload="storm", figure="consistent_after_s", at_most=10),
 )
 

@@ -11,6 +11,7 @@ from loadtests.targets import Target
 _UNITS = {"us": "µs", "ms": "ms", "s": "s", "percent": "%", "ratio": "ratio", "bytes": "bytes"}
 _UNITS |= {"kib": "KiB", "mib": "MiB", "gib": "GiB"}
 _NAMES = {"cpu": "CPU", "postgresql": "PostgreSQL", "redis": "Redis"}
+_UNITS_OF_WORK = {"history": "page", "storm": "client"}
 
 
 def label(name: str) -> str:
@@ -60,8 +61,8 @@ def times(summary: Summary) -> str:
 
 
 def unit_of_work(summary: Summary) -> str:
-    """What a workload is about."""
-    return "page" if "pages_per_second" in summary.figures else "message"
+    """What CPU time of a workload is counted for."""
+    return _UNITS_OF_WORK.get(summary.workload, "message")
 
 
 def _with_unit(words: Sequence[str], unit: str) -> str:

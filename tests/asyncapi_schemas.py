@@ -77,6 +77,21 @@ def _schemas_by_name(kind: str) -> Mapping[str, str]:
     return found
 
 
+@cache
+def _qos_by_event() -> Mapping[str, int]:
+    found: dict[str, int] = {}
+    for operation in document()["operations"].values():
+        channel = document()["channels"][operation["channel"]["$ref"].rsplit("/", 1)[1]]
+        if operation["action"] == "send":
+            found[channel["address"].rsplit("/", 1)[1]] = operation["bindings"]["mqtt"]["qos"]
+    return found
+
+
+def promised_qos(event_name: str) -> int:
+    """The quality of service that an event has at the least."""
+    return _qos_by_event()[event_name]
+
+
 def published_events() -> frozenset[str]:
     """Names of the events that users receive: the last level of their topics."""
     return frozenset(_schemas_by_name("events"))

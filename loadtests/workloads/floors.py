@@ -15,7 +15,8 @@ import psycopg
 
 from devstack.ports import LOOPBACK
 from devstack.python_server import Program, PythonServer
-from loadtests.driver.chatter import Marks, populate
+from devstack.server_process import ServerFailed
+from loadtests.driver.chatter import Marks, populate, until
 from loadtests.driver.link import Link
 from loadtests.driver.packets import Ids
 from loadtests.processes import CpuMeter
@@ -99,6 +100,8 @@ async def _responder(stack: BenchStack) -> AsyncIterator[None]:
     await asyncio.to_thread(server.start)
     stack.processes["responder"] = server.pid
     try:
+        if not await until(lambda: "broker_link_ready" in server.log_tail(), 10.0):
+            raise ServerFailed(f"The echo responder does not subscribe.{server.quoted_log()}")
         yield
     finally:
         del stack.processes["responder"]

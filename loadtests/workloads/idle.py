@@ -18,7 +18,7 @@ _AT_ONCE = 100
 
 
 async def run(stack: BenchStack, scale: Scale) -> Run:
-    """Memory by authenticated, subscribed connection; the latency at the steady rate without and among them."""
+    """Memory by authenticated connection; the latency at the steady rate without and among them."""
     connections, seconds = (50, 1.0) if scale.smoke else (CONNECTIONS, MEASURED_S)
     books = Books(stack)
     await books.open()

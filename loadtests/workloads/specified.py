@@ -31,7 +31,8 @@ _GET_HISTORY = "/messaging.v1.MessagingService/GetMessageHistory"
 async def run(stack: BenchStack, scale: Scale) -> Run:
     """1,000 connections, 1,000 messages a second, typing before a quarter of them, every fourth mark a read.
 
-    Beside it 50 pages of history a second. Memory growth is between the medians of the first and the last tenth of the time after the warm-up.
+    Beside it 50 pages of history a second. Memory growth is between the medians of the first and the
+    last tenth of the time after the warm-up.
     """
     warm_up, seconds = (0.3, 1.5) if scale.smoke else (WARM_UP_S, MINUTES * 60)
     books = Books(stack)

@@ -37,7 +37,7 @@ def sources() -> Iterator[Path]:
 def test_every_top_level_package_is_under_import_contracts() -> None:
     packages = {path.parent.name for path in tracked("*/__init__.py") if path.parent.parent == ROOT}
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    assert packages - {"tests", "loadtests"} == set(contracts["root_packages"])
+    assert packages - {"tests"} == set(contracts["root_packages"])
 
 
 def test_every_part_of_the_service_has_its_layer() -> None:

@@ -107,13 +107,21 @@ def test_operations_use_messages_of_their_own_channel() -> None:
         assert all(message["$ref"].startswith(prefix) for message in operation["messages"]), name
 
 
-def test_every_channel_has_exactly_one_operation_never_retained_and_with_qos_1_but_for_typing() -> None:
+_QOS_1_EVENTS = {"newMessage", "presenceTold", "connectionsChanged"}
+
+
+def test_every_channel_has_exactly_one_operation_never_retained() -> None:
     used = [operation["channel"]["$ref"] for operation in document()["operations"].values()]
     assert sorted(used) == sorted(f"#/channels/{name}" for name in document()["channels"])
     for operation in document()["operations"].values():
-        channel = operation["channel"]["$ref"]
-        assert operation["bindings"]["mqtt"]["qos"] == (0 if "/typing" in channel else 1)
         assert operation["bindings"]["mqtt"]["retain"] is False
+
+
+def test_commands_but_typing_and_events_that_nobody_asks_for_again_have_qos_1() -> None:
+    for operation in document()["operations"].values():
+        channel = operation["channel"]["$ref"].rsplit("/", 1)[1]
+        is_safe = channel != "typing" if operation["action"] == "receive" else channel in _QOS_1_EVENTS
+        assert operation["bindings"]["mqtt"]["qos"] == int(is_safe), channel
 
 
 def test_every_schema_is_valid_json_schema_and_uses_known_formats_only() -> None:

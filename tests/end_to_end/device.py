@@ -15,7 +15,7 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.asyncapi_schemas import validate_event
+from tests.asyncapi_schemas import promised_qos, validate_event
 
 PATIENCE_S = 20.0
 """How long a test waits for what must come."""
@@ -84,6 +84,7 @@ class Device:
             assert isinstance(message.payload, bytes)
             payload = json.loads(message.payload)
             validate_event(name, payload)
+            assert message.qos >= promised_qos(name), name
             correlation = getattr(message.properties, "CorrelationData", None)
             async with self._changed:
                 expires_in = getattr(message.properties, "MessageExpiryInterval", None)

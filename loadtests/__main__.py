@@ -1,0 +1,95 @@
+"""`python -m loadtests`: measures the workloads and writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvloop
+
+from devstack.server_process import ServerFailed
+from loadtests.machine import this_machine
+from loadtests.newer_mosquitto import NewerMosquitto, NoNewerMosquitto, newer_mosquitto
+from loadtests.report import printed, write_report
+from loadtests.results import Run, Scale, Summary
+from loadtests.stack import BenchStack, bench_stack
+
+WORKLOADS = ("saturation", "steady", "specified", "history", "idle", "growth", "storm")
+_OWN_STACK = ("growth",)
+"""Workloads of which every run needs empty tables."""
+_FLOORS, _WITH_FLOORS = "floors", "saturation"
+_OUTPUT = Path("bench-results")
+
+
+def main() -> int:
+    """Measures what was asked for; 1 when a run was not correct, 2 when nothing could be run."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
+    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--runs", type=int, default=3, help="of each workload; medians are reported (3)")
+    parser.add_argument("--smoke", action="store_true", help="small and short: is it correct, not how fast")
+    parser.add_argument("--output", type=Path, default=_OUTPUT, help=f"folder of the report ({_OUTPUT})")
+    parser.add_argument(
+        "--newer-mosquitto", action="store_true", help="builds Mosquitto 2.1 from Debian's source and uses it"
+    )
+    arguments = parser.parse_args()
+    unknown = set(arguments.workloads) - set(WORKLOADS)
+    if unknown or arguments.runs < 1:
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}" if unknown else "--runs is at least 1")
+    _allow_many_files()
+    try:
+        broker = newer_mosquitto() if arguments.newer_mosquitto else None
+        machine = this_machine(mosquitto_executable=str(broker.executable) if broker else "mosquitto")
+        summaries: list[Summary] = []
+        for workload in arguments.workloads or WORKLOADS:
+            for summary in _measure(workload, arguments.runs, Scale(smoke=arguments.smoke), broker):
+                summaries.append(summary)
+                print(printed(summary, floors_of(summaries)), flush=True)
+                write_report(summaries, machine, arguments.output)
+    except (ServerFailed, NoNewerMosquitto) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"The report is in {arguments.output}/results.md")
+    return 0 if all(run.is_correct for summary in summaries for run in summary.runs) else 1
+
+
+def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | None) -> Iterator[Summary]:
+    """Runs a workload several times; with the saturation, the floors before each of its runs."""
+    done: dict[str, list[Run]] = {}
+    if workload in _OWN_STACK:
+        for _ in range(runs):
+            with bench_stack(mosquitto=broker) as stack:
+                _run(workload, stack, scale, done)
+    else:
+        with bench_stack(mosquitto=broker) as stack:
+            for _ in range(runs):
+                if workload == _WITH_FLOORS:
+                    _run(_FLOORS, stack, scale, done)
+                _run(workload, stack, scale, done)
+    for name, measured in done.items():
+        yield Summary(workload=name, runs=measured)
+
+
+def _run(workload: str, stack: BenchStack, scale: Scale, done: dict[str, list[Run]]) -> None:
+    module = importlib.import_module(f"loadtests.workloads.{workload}")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        done.setdefault(workload, []).append(runner.run(module.run(stack, scale)))
+
+
+def floors_of(summaries: Sequence[Summary]) -> Summary | None:
+    """The floors among the summaries, if they were measured."""
+    return next((summary for summary in summaries if summary.workload == _FLOORS), None)
+
+
+def _allow_many_files() -> None:
+    """Thousands of connections need as many descriptors, here and in the broker."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
