@@ -55,7 +55,7 @@ from service.use_cases.track_presence import TrackPresence
 _log = structlog.get_logger(__name__)
 
 _COMMIT_CONNECTIONS = 2
-"""One that commits and one in reserve."""
+"""For resends and what else is out of the ordinary; new messages and marks have their own."""
 
 
 class App:

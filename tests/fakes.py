@@ -56,12 +56,13 @@ class MemoryMessages:
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
         return self._by_key.get((sender, key.int))
 
-    async def commit(
-        self, drafts: Sequence[Draft], marks: Sequence[Mark]
-    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
-        self.batches.append(len(drafts) + len(marks))
-        rows = [self._append(draft) for draft in drafts]
-        return rows, self._advance(marks)
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        self.batches.append(len(drafts))
+        return [self._append(draft) for draft in drafts]
+
+    async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
+        self.batches.append(len(marks))
+        return self._advance(marks)
 
     def _append(self, draft: Draft) -> Committed | None:
         if draft.key in self._by_key:

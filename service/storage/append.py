@@ -10,6 +10,7 @@ from psycopg.rows import tuple_row
 
 from service.domain.message import Draft
 from service.storage.arrays import ByteaArray, IntArray, TextArray, UuidArray
+from service.storage.direct import DirectConnection
 from service.use_cases.ports import Committed
 
 # For keys that nobody used before, which is nearly all. Every conversation moves on
@@ -18,10 +19,10 @@ from service.use_cases.ports import Committed
 # deadlock. A key that is in history violates the unique index, and a conversation
 # that does not exist leaves seq empty: either rolls everything back, and
 # `append_any` finds out.
-_APPEND_NEW = """
+APPEND_NEW = """
 WITH target AS MATERIALIZED (
     SELECT *
-    FROM unnest(%(conversation_ids)b::uuid[], %(counts)b::int4[], %(activity_ids)b::uuid[])
+    FROM unnest($1::uuid[], $2::int4[], $3::uuid[])
          WITH ORDINALITY AS t (id, messages, activity_id, place)
 ), advanced AS (
     UPDATE conversation AS c
@@ -31,17 +32,17 @@ WITH target AS MATERIALIZED (
     RETURNING t.place, c.last_seq - t.messages AS before
 ), base AS MATERIALIZED (
     -- Nothing, where a conversation is missing: what comes of it has no place in any.
-    SELECT CASE WHEN count(*) = cardinality(%(conversation_ids)b::uuid[])
+    SELECT CASE WHEN count(*) = cardinality($1::uuid[])
                 THEN array_agg(before ORDER BY place)
            END AS before
     FROM advanced
 ), inserted AS (
     INSERT INTO message
         (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)
-    SELECT m.id, (%(conversation_ids)b::uuid[])[m.target], (SELECT before FROM base)[m.target] + m.step,
+    SELECT m.id, ($1::uuid[])[m.target], (SELECT before FROM base)[m.target] + m.step,
            m.sender_id, m.client_message_id, m.body_hash, m.text, statement_timestamp()
-    FROM unnest(%(ids)b::uuid[], %(targets)b::int4[], %(steps)b::int4[], %(sender_ids)b::text[],
-                %(client_message_ids)b::uuid[], %(body_hashes)b::bytea[], %(texts)b::text[])
+    FROM unnest($4::uuid[], $5::int4[], $6::int4[], $7::text[],
+                $8::uuid[], $9::bytea[], $10::text[])
          AS m (id, target, step, sender_id, client_message_id, body_hash, text)
 )
 SELECT before, statement_timestamp() FROM base
@@ -97,10 +98,8 @@ SELECT * FROM found
 """
 
 
-async def append_new(
-    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft]
-) -> Sequence[Committed | None]:
-    """Appends messages whose keys are new to conversations that exist.
+async def append_new(connection: DirectConnection, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+    """Appends messages whose keys are new to conversations that exist; `APPEND_NEW` is prepared there.
 
     Raises `psycopg.errors.IntegrityError` where one of them is not so; nothing is stored then.
     """
@@ -115,23 +114,19 @@ async def append_new(
         targets.append(target)
         steps.append(counts[target])
     last = [latest[number] for number in target_of]
-    parameters = {
-        "conversation_ids": UuidArray(draft.conversation_id for draft in last),
-        "counts": IntArray(counts[1:]),
-        "activity_ids": UuidArray(draft.id for draft in last),
-        "ids": UuidArray(draft.id for draft in drafts),
-        "targets": IntArray(targets),
-        "steps": IntArray(steps),
-        "sender_ids": TextArray(draft.sender_id for draft in drafts),
-        "client_message_ids": UuidArray(draft.client_message_id for draft in drafts),
-        "body_hashes": ByteaArray(draft.body_hash for draft in drafts),
-        "texts": TextArray(draft.text for draft in drafts),
-    }
-    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-        await cursor.execute(_APPEND_NEW, parameters)
-        row = await cursor.fetchone()
-    assert row is not None
-    before, created_at = row
+    parameters = (
+        UuidArray(draft.conversation_id for draft in last),
+        IntArray(counts[1:]),
+        UuidArray(draft.id for draft in last),
+        UuidArray(draft.id for draft in drafts),
+        IntArray(targets),
+        IntArray(steps),
+        TextArray(draft.sender_id for draft in drafts),
+        UuidArray(draft.client_message_id for draft in drafts),
+        ByteaArray(draft.body_hash for draft in drafts),
+        TextArray(draft.text for draft in drafts),
+    )
+    ((before, created_at),) = await connection.execute("append_new", parameters)
     return [
         Committed(
             id=draft.id,

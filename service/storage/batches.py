@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -13,9 +12,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from service.domain.ids import ClientMessageId, UserId
 from service.domain.message import Draft
 from service.domain.receipts import Mark, Position
-from service.storage.append import append_any, append_new, committed
+from service.storage.append import APPEND_NEW, append_any, append_new, committed
 from service.storage.database import Database, translated_errors
-from service.storage.marks import advance
+from service.storage.marks import ADVANCE, LOOK_UP, advance
 from service.use_cases.ports import Committed
 
 _FIND = """
@@ -30,14 +29,19 @@ _ATTEMPTS = 4
 _RESENDS_LAST_S = 1.0
 """Where one client sends again, others do: for so long no batch is taken for new."""
 
-_Append = Callable[[psycopg.AsyncConnection[Any], Sequence[Draft]], Awaitable[Sequence[Committed | None]]]
+_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 
 class PostgresBatchWriter:
-    """The `BatchWriter` port on PostgreSQL."""
+    """The `BatchWriter` port on PostgreSQL: messages and marks on a connection each.
+
+    So neither waits for the other's commit. What is out of the ordinary goes over the database's pool.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._appends = database.direct({"append_new": APPEND_NEW})
+        self._advances = database.direct({"advance": ADVANCE, "look_up": LOOK_UP})
         self._resends_until = 0.0
 
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
@@ -51,28 +55,27 @@ class PostgresBatchWriter:
                 row = await cursor.fetchone()
         return None if row is None else committed(row)
 
-    async def commit(
-        self, drafts: Sequence[Draft], marks: Sequence[Mark]
-    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
-        """See `BatchWriter.commit`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
-        with translated_errors("commit"):
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        """See `BatchWriter.append`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        with translated_errors("append"):
             if time.monotonic() >= self._resends_until:
                 try:
-                    return await self._commit(append_new, drafts, marks)
+                    return await append_new(self._appends, drafts)
                 except (psycopg.errors.IntegrityError, psycopg.errors.DeadlockDetected):
                     self._resends_until = time.monotonic() + _RESENDS_LAST_S
-            races = retry_if_exception_type((psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected))
-            patient = AsyncRetrying(retry=races, stop=stop_after_attempt(_ATTEMPTS), reraise=True)
-            return await patient(self._commit, append_any, drafts, marks)
+            return await _patient()(self._append_any, drafts)
 
-    async def _commit(
-        self, append: _Append, drafts: Sequence[Draft], marks: Sequence[Mark]
-    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
+    async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
+        """See `BatchWriter.advance`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
+        with translated_errors("advance"):
+            return await _patient()(advance, self._advances, marks)
+
+    async def _append_any(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
         async with self._database.connection() as connection:
-            # A statement alone is its own transaction and saves two round trips.
-            if not marks:
-                return await append(connection, drafts), ()
-            if not drafts:
-                return (), await advance(connection, marks)
-            async with connection.transaction():
-                return await append(connection, drafts), await advance(connection, marks)
+            return await append_any(connection, drafts)
+
+
+def _patient() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception_type(_RACES), stop=stop_after_attempt(_ATTEMPTS), reraise=True
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.domain.errors import ErrorCode, Rejected
+from service.storage.direct import DirectConnection
 
 _log = structlog.get_logger(__name__)
 
@@ -88,30 +89,39 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
+        self._url = url
+        self._direct: list[DirectConnection] = []
+        self._connect: Mapping[str, Any] = {
+            "options": f"-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000 {planner}",
+            "application_name": "messaging",
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,
+        }
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
             url,
             min_size=min(2, size),
             max_size=size,
             timeout=acquire_timeout,
             open=False,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": 0,
-                "options": f"-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000 {planner}",
-                "application_name": "messaging",
-                "connect_timeout": 5,
-                "tcp_user_timeout": 10_000,
-            },
+            kwargs={"autocommit": True, "prepare_threshold": 0, **self._connect},
             check=None,
             reconnect_timeout=60.0,
         )
+
+    def direct(self, statements: Mapping[str, str]) -> DirectConnection:
+        """A connection beside the pool, for these prepared statements; closed with the pool."""
+        connection = DirectConnection(self._url, statements, connect=self._connect)
+        self._direct.append(connection)
+        return connection
 
     async def open(self) -> None:
         """Starts the pool; connections are made in the background."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Closes every connection; those in use when they come back."""
+        """Closes every connection; those of the pool that are in use when they come back."""
+        for connection in self._direct:
+            connection.close()
         await self._pool.close()
 
     @asynccontextmanager

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from service.domain.ids import MessageId
 from service.domain.receipts import Mark, Position
 from service.storage.arrays import BigIntArray, BoolArray, IntArray, TextArray, UuidArray
+from service.storage.direct import DirectConnection
 
 # Participants are locked in the order of their key, so that two instances
 # cannot deadlock; what is compared and stored comes from the locked rows.
@@ -22,11 +20,11 @@ from service.storage.arrays import BigIntArray, BoolArray, IntArray, TextArray, 
 # The marks of one participant share a group number, and what belongs together
 # is put together by the caller: nested loops are all the joins there are here
 # (`BY_INDEX`), and over two lists they would cost the product of both lengths.
-_ADVANCE = """
+ADVANCE = """
 WITH aimed AS MATERIALIZED (
     SELECT mark.*, message.seq
-    FROM unnest(%(groups)b::int4[], %(conversation_ids)b::uuid[], %(user_ids)b::text[],
-                %(message_ids)b::uuid[], %(reads)b::boolean[])
+    FROM unnest($1::int4[], $2::uuid[], $3::text[],
+                $4::uuid[], $5::boolean[])
          WITH ORDINALITY AS mark (member, conversation_id, user_id, message_id, is_read, place)
     JOIN message ON message.id = mark.message_id AND message.conversation_id = mark.conversation_id
 ), goal AS (
@@ -67,14 +65,14 @@ SELECT member, place, seq, NULL, NULL, NULL, NULL, NULL FROM aimed
 """
 
 # Where positions are that a mark did not move, and since when.
-_LOOK_UP = """
+LOOK_UP = """
 SELECT at.place,
        (SELECT m.id FROM message AS m WHERE m.conversation_id = at.conversation_id AND m.seq = at.seq),
        (SELECT l.created_at FROM receipt AS l
         WHERE l.conversation_id = at.conversation_id AND l.user_id = at.user_id
           AND l.is_read = at.is_read AND l.seq = at.seq)
-FROM unnest(%(places)b::int4[], %(conversation_ids)b::uuid[], %(user_ids)b::text[], %(reads)b::boolean[],
-            %(seqs)b::int8[]) AS at (place, conversation_id, user_id, is_read, seq)
+FROM unnest($1::int4[], $2::uuid[], $3::text[], $4::boolean[],
+            $5::int8[]) AS at (place, conversation_id, user_id, is_read, seq)
 """
 
 
@@ -96,28 +94,24 @@ class _Participation:
         return self.delivered_before, max(self.delivered_before, self.delivered)
 
 
-async def advance(
-    connection: psycopg.AsyncConnection[Any], marks: Sequence[Mark]
-) -> Sequence[Position | None]:
+async def advance(connection: DirectConnection, marks: Sequence[Mark]) -> Sequence[Position | None]:
     """Where every mark's participant stands afterwards; None for a message not in the conversation.
 
     Of the marks that reach the same new position only the first one `moved` it.
+    `ADVANCE` and `LOOK_UP` are prepared in the connection.
     """
     numbers: dict[tuple[int, str], int] = {}
     members = [numbers.setdefault((mark.conversation_id.int, mark.user_id), len(numbers)) for mark in marks]
-    parameters = {
-        "groups": IntArray(members),
-        "conversation_ids": UuidArray(mark.conversation_id for mark in marks),
-        "user_ids": TextArray(mark.user_id for mark in marks),
-        "message_ids": UuidArray(mark.message_id for mark in marks),
-        "reads": BoolArray([mark.is_read for mark in marks]),
-    }
-    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-        await cursor.execute(_ADVANCE, parameters)
-        rows = await cursor.fetchall()
-        positions, unmoved = _positions(marks, members, rows)
-        if unmoved:
-            await _look_up(cursor, marks, positions, unmoved)
+    parameters = (
+        IntArray(members),
+        UuidArray(mark.conversation_id for mark in marks),
+        TextArray(mark.user_id for mark in marks),
+        UuidArray(mark.message_id for mark in marks),
+        BoolArray([mark.is_read for mark in marks]),
+    )
+    positions, unmoved = _positions(marks, members, await connection.execute("advance", parameters))
+    if unmoved:
+        await _look_up(connection, marks, positions, unmoved)
     return positions
 
 
@@ -152,7 +146,7 @@ def _positions(
 
 
 async def _look_up(
-    cursor: psycopg.AsyncCursor[tuple[Any, ...]],
+    connection: DirectConnection,
     marks: Sequence[Mark],
     positions: Sequence[Position | None],
     places: Sequence[int],
@@ -163,15 +157,14 @@ async def _look_up(
     instance has moved to a message younger than the first one's snapshot.
     """
     there = [(place, marks[place], position) for place in places if (position := positions[place])]
-    parameters = {
-        "places": IntArray([place for place, _, _ in there]),
-        "conversation_ids": UuidArray(mark.conversation_id for _, mark, _ in there),
-        "user_ids": TextArray(mark.user_id for _, mark, _ in there),
-        "reads": BoolArray([mark.is_read for _, mark, _ in there]),
-        "seqs": BigIntArray([position.seq for _, _, position in there]),
-    }
-    await cursor.execute(_LOOK_UP, parameters)
-    for place, message_id, reached_at in await cursor.fetchall():
+    parameters = (
+        IntArray([place for place, _, _ in there]),
+        UuidArray(mark.conversation_id for _, mark, _ in there),
+        TextArray(mark.user_id for _, mark, _ in there),
+        BoolArray([mark.is_read for _, mark, _ in there]),
+        BigIntArray([position.seq for _, _, position in there]),
+    )
+    for place, message_id, reached_at in await connection.execute("look_up", parameters):
         position = positions[place]
         assert position is not None
         position.message_id = MessageId(message_id)

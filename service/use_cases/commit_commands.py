@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-from uuid import UUID
 
 from service.domain.conversation import Conversation
 from service.domain.errors import Rejected, Rejection
@@ -15,8 +14,9 @@ from service.domain.ids import UserId
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.domain.receipts import Mark
-from service.metrics import BATCH_SIZE, COMMIT_SECONDS, LANES
+from service.metrics import LANES
 from service.use_cases.authorize import NOT_CONNECTED, Authorize
+from service.use_cases.group_commit import GroupCommit
 from service.use_cases.incidents import incident
 from service.use_cases.mark_position import MarkCommand, Marked, marked
 from service.use_cases.ports import BatchWriter, Committed, ConversationRepository
@@ -26,15 +26,20 @@ from service.use_cases.set_preferences import SetPreferences, SetPreferencesComm
 Ticket = TypeVar("Ticket")
 """Whatever the front door wants back with the result; never looked at here."""
 
+Work = TypeVar("Work", Draft, Mark)
+
+_MARKS_GATHER_S = 0.01
+"""Long enough for the marks of a moment to share a commit, too short for anybody to see."""
+
 Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[Ticket]):
+class _Waiting(Generic[Work, Ticket]):
     """An authorized command that waits for the next commit."""
 
-    work: Draft | Mark
+    work: Work
     conversation: Conversation
     ticket: Ticket
 
@@ -44,8 +49,8 @@ class CommitCommands(Generic[Ticket]):
 
     `submit` never waits. A user whose authorization is not known in memory
     gets a lane: its commands queue there, in order, until the answer is in,
-    while everybody else's go on. What is authorized waits in one queue; `run`
-    commits all of it at once, and what arrives meanwhile is the next batch.
+    while everybody else's go on. What is authorized waits for the next group
+    commit: messages and marks apart, so that a receipt never delays a message.
     Results go to `deliver` a batch at a time, exactly one for every `submit`.
     """
 
@@ -66,11 +71,14 @@ class CommitCommands(Generic[Ticket]):
         self._set_preferences = set_preferences
         self._deliver = deliver
         self._now_ns = now_ns
-        self._batch_limit = batch_limit
         self._lanes: dict[UserId, deque[tuple[Command, Ticket]]] = {}
         self._lane_tasks: set[asyncio.Task[None]] = set()
-        self._waiting: deque[_Waiting[Ticket]] = deque()
-        self._wake = asyncio.Event()
+        self._messages: GroupCommit[_Waiting[Draft, Ticket]] = GroupCommit(
+            self._commit_messages, limit=batch_limit
+        )
+        self._marks: GroupCommit[_Waiting[Mark, Ticket]] = GroupCommit(
+            self._commit_marks, limit=batch_limit, gather_s=_MARKS_GATHER_S
+        )
 
     def submit(self, command: Command, ticket: Ticket) -> None:
         """Takes a command; its result reaches `deliver` with this ticket."""
@@ -90,13 +98,9 @@ class CommitCommands(Generic[Ticket]):
     async def run(self) -> None:
         """Commits batches until cancelled."""
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._waiting:
-                    size = min(len(self._waiting), self._batch_limit)
-                    batch = [self._waiting.popleft() for _ in range(size)]
-                    self._deliver(await self._commit(batch))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._messages.run(), name="messages")
+                tasks.create_task(self._marks.run(), name="marks")
         finally:
             for task in self._lane_tasks:
                 task.cancel()
@@ -162,50 +166,62 @@ class CommitCommands(Generic[Ticket]):
             self._deliver([(ticket, decision)])
             return
         assert not isinstance(command, SetPreferencesCommand), "is done when it is decided"
-        work: Draft | Mark
         if isinstance(command, SendCommand):
-            work = drafted(command, decision, self._now_ns())
+            draft = drafted(command, decision, self._now_ns())
+            self._messages.add(_Waiting(draft, decision, ticket))
         else:
-            work = command.mark
-        self._waiting.append(_Waiting(work, decision, ticket))
-        self._wake.set()
+            self._marks.add(_Waiting(command.mark, decision, ticket))
 
-    async def _commit(self, batch: Sequence[_Waiting[Ticket]]) -> Sequence[tuple[Ticket, Result]]:
+    async def _commit_messages(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """One commit for the batch; resends within it share the first one's row."""
         drafts: list[Draft] = []
-        marks: list[Mark] = []
         place_of: dict[object, int] = {}
         for waiting in batch:
-            work = waiting.work
-            if type(work) is Mark:
-                marks.append(work)
-            elif type(work) is Draft and place_of.setdefault(work.key, len(drafts)) == len(drafts):
-                drafts.append(work)
-        BATCH_SIZE.observe(len(batch))
+            if place_of.setdefault(waiting.work.key, len(drafts)) == len(drafts):
+                drafts.append(waiting.work)
         try:
-            with COMMIT_SECONDS.time():
-                rows, positions = await self._writer.commit(drafts, marks)
+            rows = await self._writer.append(drafts)
         except Rejected as error:
-            return [(waiting.ticket, error.rejection) for waiting in batch]
+            self._deliver([(waiting.ticket, error.rejection) for waiting in batch])
         except Exception:
             if len(batch) == 1:
-                return [(batch[0].ticket, incident("commit", _id_of(batch[0].work)))]
+                self._deliver([(batch[0].ticket, incident("commit", drafts[0].client_message_id))])
+                return
             # One command must not fail its neighbours: find it one by one.
-            return [result for waiting in batch for result in await self._commit([waiting])]
-        position = iter(positions)
-        return [
-            (waiting.ticket, self._sent(waiting.work, waiting.conversation, rows[place_of[waiting.work.key]]))
-            if isinstance(waiting.work, Draft)
-            else (waiting.ticket, marked(waiting.work, waiting.conversation, next(position)))
-            for waiting in batch
-        ]
+            for waiting in batch:
+                await self._commit_messages([waiting])
+        else:
+            self._deliver(
+                [
+                    (
+                        waiting.ticket,
+                        self._sent(waiting.work, waiting.conversation, rows[place_of[waiting.work.key]]),
+                    )
+                    for waiting in batch
+                ]
+            )
+
+    async def _commit_marks(self, batch: Sequence[_Waiting[Mark, Ticket]]) -> None:
+        """One commit for the batch."""
+        try:
+            positions = await self._writer.advance([waiting.work for waiting in batch])
+        except Rejected as error:
+            self._deliver([(waiting.ticket, error.rejection) for waiting in batch])
+        except Exception:
+            if len(batch) == 1:
+                self._deliver([(batch[0].ticket, incident("commit", batch[0].work.message_id))])
+                return
+            for waiting in batch:
+                await self._commit_marks([waiting])
+        else:
+            self._deliver(
+                [
+                    (waiting.ticket, marked(waiting.work, waiting.conversation, position))
+                    for waiting, position in zip(batch, positions, strict=True)
+                ]
+            )
 
     def _sent(self, draft: Draft, conversation: Conversation, row: Committed | None) -> Sent | Rejection:
         if row is None:
             self._conversations.forget(conversation.id)
         return sent(draft, conversation, row)
-
-
-def _id_of(work: Draft | Mark) -> UUID:
-    """What a log line names a command by."""
-    return work.client_message_id if isinstance(work, Draft) else work.message_id

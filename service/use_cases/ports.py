@@ -39,15 +39,19 @@ class BatchWriter(Protocol):
         """The row that an idempotency key already stands for, or None."""
         ...
 
-    async def commit(
-        self, drafts: Sequence[Draft], marks: Sequence[Mark]
-    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
-        """Commits all drafts and marks in one transaction and returns their rows, in order.
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        """Commits all drafts in one transaction and returns their rows, in order.
 
         No two drafts may have the same key. For a key that history already
         holds, the original row comes back; None stands for a conversation
-        that does not exist. A mark's None stands for a message that is not in
-        its conversation. What returns is durable.
+        that does not exist. What returns is durable.
+        """
+        ...
+
+    async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
+        """Commits all marks in one transaction and returns where they lead, in order.
+
+        None stands for a message that is not in its conversation. What returns is durable.
         """
         ...
 

@@ -32,8 +32,7 @@ def draft(text: str = "hello", conversation: Conversation = WITH_BOB, sender: Us
 
 
 async def append(writer: BatchWriter, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
-    rows, _ = await writer.commit(drafts, [])
-    return rows
+    return await writer.append(drafts)
 
 
 async def test_a_batch_takes_the_next_positions_in_its_order(writer: BatchWriter) -> None:

@@ -30,8 +30,7 @@ def mark(message: MessageId, *, read: bool = True, user: UserId = BOB) -> Mark:
 
 
 async def advance(writer: BatchWriter, *marks: Mark) -> Sequence[Position | None]:
-    _, positions = await writer.commit([], marks)
-    return positions
+    return await writer.advance(marks)
 
 
 def summary(positions: Sequence[Position | None]) -> list[tuple[int, bool] | None]:
@@ -86,13 +85,6 @@ async def test_unknown_and_foreign_messages_move_nothing(writer: BatchWriter) ->
     assert foreign is not None
     positions = await advance(writer, mark(foreign.id), mark(MessageId(uuid4())))
     assert positions == [None, None]
-
-
-async def test_messages_and_marks_are_committed_together(writer: BatchWriter) -> None:
-    ids = await messages(writer, 1)
-    rows, positions = await writer.commit([draft("new")], [mark(ids[0])])
-    assert [row and row.seq for row in rows] == [2]
-    assert summary(positions) == [(1, True)]
 
 
 async def test_who_hides_reading_shows_having(adapters: Adapters) -> None:

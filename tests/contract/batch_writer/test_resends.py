@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ import pytest
 from service.domain.ids import ConversationId, MessageId, uuid7
 from service.domain.message import Draft
 from service.storage import batches
-from service.storage.append import append_any, append_new
+from service.storage.append import APPEND_NEW, append_any, append_new
+from service.storage.arrays import PackedArray
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import BY_INDEX, Database
@@ -68,10 +70,9 @@ async def test_a_resend_does_not_undo_or_repeat_the_marks_of_its_batch(writer: B
     first = draft("1")
     (original,) = await append(writer, [first])
     assert original is not None
-    rows, positions = await writer.commit([draft("2"), again(first)], [mark(original.id), mark(original.id)])
-    assert seqs(rows) == [2, 1]
-    assert summary(positions) == [(1, True), (1, False)]
-    _, positions = await writer.commit([], [mark(original.id)])
+    assert seqs(await append(writer, [draft("2"), again(first)])) == [2, 1]
+    assert summary(await writer.advance([mark(original.id), mark(original.id)])) == [(1, True), (1, False)]
+    positions = await writer.advance([mark(original.id)])
     assert summary(positions) == [(1, False)]
 
 
@@ -100,10 +101,25 @@ async def test_both_statements_make_the_same_rows_of_the_same_messages(database_
         await database.close()
 
 
+class InTransaction:
+    """A `DirectConnection`'s short statement, run within somebody's transaction."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: str, parameters: Sequence[PackedArray]) -> list[tuple[Any, ...]]:
+        assert statement == "append_new"
+        query = re.sub(r"\$(\d+)", r"%(p\1)b", APPEND_NEW)
+        named = {f"p{number}": parameter for number, parameter in enumerate(parameters, start=1)}
+        cursor = await self._connection.execute(query.encode(), named, binary=True)
+        return await cursor.fetchall()
+
+
 async def _outcome(database: Database, append_: Any, drafts: Sequence[Draft]) -> tuple[Any, ...]:
     """What the statement answers and what it stores, taken back afterwards."""
     async with database.connection() as connection, connection.transaction(force_rollback=True):
-        rows: Sequence[Committed | None] = await append_(connection, drafts)
+        at: Any = InTransaction(connection) if append_ is append_new else connection
+        rows: Sequence[Committed | None] = await append_(at, drafts)
         stored = [await (await connection.execute(query)).fetchall() for query in (_MESSAGES, _CONVERSATIONS)]
         moments = await (await connection.execute("SELECT created_at FROM message ORDER BY seq")).fetchall()
     assert {row.created_at for row in rows if row} <= {moment for (moment,) in moments}
@@ -119,9 +135,9 @@ async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(d
     lost = replace(draft("lost"), conversation_id=ConversationId(uuid4()))
     try:
         for odd in (again(stored), lost):
-            async with database.connection() as connection:
-                with pytest.raises(psycopg.errors.IntegrityError):
-                    await append_new(connection, [draft("before"), odd, draft("after")])
+            direct = database.direct({"append_new": APPEND_NEW})
+            with pytest.raises(psycopg.errors.IntegrityError):
+                await append_new(direct, [draft("before"), odd, draft("after")])
         async with database.connection() as connection:
             counts = await connection.execute(
                 "SELECT (SELECT count(*) FROM message), (SELECT last_seq FROM conversation)"

@@ -30,7 +30,7 @@ def mark(message: Message, user: str, *, is_read: bool) -> Mark:
 
 async def commit(writer: PostgresBatchWriter, *marks: Mark) -> list[Position]:
     """Commits marks in one batch; all must have found their message."""
-    _, positions = await writer.commit([], marks)
+    positions = await writer.advance(marks)
     found = [position for position in positions if position is not None]
     assert len(found) == len(marks)
     return found

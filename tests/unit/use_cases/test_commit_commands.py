@@ -15,7 +15,6 @@ from service.domain.conversation import direct_conversation
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
-from service.domain.receipts import Mark, Position
 from service.use_cases.commit_commands import Result
 from service.use_cases.mark_position import Marked
 from service.use_cases.ports import Committed
@@ -166,12 +165,10 @@ async def test_a_defect_in_authorization_is_answered_and_the_lane_goes_on(bench:
 class PoisonedMessages(MemoryMessages):
     """Refuses, as a database would refuse a row, every batch with the word poison in it."""
 
-    async def commit(
-        self, drafts: Sequence[Draft], marks: Sequence[Mark]
-    ) -> tuple[Sequence[Committed | None], Sequence[Position | None]]:
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
         if any("poison" in draft.text for draft in drafts):
             raise RuntimeError("refused")
-        return await super().commit(drafts, marks)
+        return await super().append(drafts)
 
 
 async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
@@ -223,7 +220,7 @@ async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) ->
             last[sender, target] = result.message.seq
 
 
-async def test_marks_and_messages_share_a_batch_and_are_answered_apart(bench: Bench) -> None:
+async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Bench) -> None:
     bench.send("first")
     first = (await bench.until(1))["first"]
     assert isinstance(first, Sent)
@@ -231,7 +228,7 @@ async def test_marks_and_messages_share_a_batch_and_are_answered_apart(bench: Be
     bench.mark("read", first.message.id, user=BOB)
     bench.mark("again", first.message.id, user=BOB)
     results = await bench.until(4)
-    assert bench.messages.batches == [1, 3]
+    assert bench.messages.batches == [1, 1, 2]
     for ticket, moved in (("read", True), ("again", False)):
         marked = results[ticket]
         assert isinstance(marked, Marked)
