@@ -1,4 +1,4 @@
-"""PostgreSQL arrays as parameters, encoded in one go: psycopg's own way costs three times as much."""
+"""Parameters in PostgreSQL's binary format, arrays in one go: psycopg's own way costs three times as much."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ class PackedArray:
         )
 
 
+class Packed:
+    """A single value in PostgreSQL's binary format: a UUID's bytes, UTF-8, bytes."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
 class UuidArray(PackedArray):
     """`uuid[]`."""
 
@@ -56,7 +65,7 @@ class IntArray(PackedArray):
 
 
 class BigIntArray(PackedArray):
-    """`int8[]`; raises `struct.error` for what does not fit in 64 bits."""
+    """`int8[]`; raises `OverflowError` for what does not fit in 64 bits."""
 
     element_oid, array_oid = 20, 1016
     __slots__ = ()
@@ -102,10 +111,12 @@ class BoolArray(PackedArray):
 class _PackedDumper(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: PackedArray) -> bytes:
+    def dump(self, obj: Packed | PackedArray) -> bytes:
         return obj.data
 
 
+# A single value's type is what the statement casts it to.
+psycopg.adapters.register_dumper(Packed, _PackedDumper)
 for _array in (UuidArray, IntArray, BigIntArray, ByteaArray, TextArray, BoolArray):
     psycopg.adapters.register_dumper(
         _array, type(f"_{_array.__name__}Dumper", (_PackedDumper,), {"oid": _array.array_oid})

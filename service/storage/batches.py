@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from service.domain.ids import ClientMessageId, UserId
 from service.domain.message import Draft
 from service.domain.receipts import Mark, Position
-from service.storage.append import APPEND_NEW, append_any, append_new, committed
+from service.storage.append import APPEND_STATEMENTS, append_any, append_new, committed
 from service.storage.database import Database, translated_errors
 from service.storage.marks import ADVANCE, LOOK_UP, advance
 from service.use_cases.ports import Committed
@@ -40,7 +40,7 @@ class PostgresBatchWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._appends = database.direct({"append_new": APPEND_NEW})
+        self._appends = database.direct(APPEND_STATEMENTS)
         self._advances = database.direct({"advance": ADVANCE, "look_up": LOOK_UP})
         self._resends_until = 0.0
 

@@ -16,10 +16,12 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
-from service.storage.arrays import PackedArray
+from service.storage.arrays import Packed, PackedArray
 
 _LONGEST_USE_S = 8.0
 """The server ends a slow statement itself; a server that has stopped cannot."""
+
+Parameter = Packed | PackedArray
 
 
 class DirectConnection:
@@ -35,7 +37,7 @@ class DirectConnection:
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
 
-    async def execute(self, statement: str, parameters: Sequence[PackedArray]) -> list[tuple[Any, ...]]:
+    async def execute(self, statement: str, parameters: Sequence[Parameter]) -> list[tuple[Any, ...]]:
         """All rows of the statement of this name, which is a transaction of its own.
 
         Raises `psycopg.Error` when the server refuses or is lost, and `TimeoutError` when it does not
@@ -77,7 +79,7 @@ class DirectConnection:
         self._connection = connection
         return connection
 
-    async def _run(self, pgconn: PGconn, statement: str, parameters: Sequence[PackedArray]) -> PGresult:
+    async def _run(self, pgconn: PGconn, statement: str, parameters: Sequence[Parameter]) -> PGresult:
         self._answer, self._result = asyncio.get_running_loop().create_future(), None
         try:
             pgconn.send_query_prepared(

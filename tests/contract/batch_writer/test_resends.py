@@ -17,11 +17,11 @@ import pytest
 from service.domain.ids import ConversationId, MessageId, uuid7
 from service.domain.message import Draft
 from service.storage import batches
-from service.storage.append import APPEND_NEW, append_any, append_new
-from service.storage.arrays import PackedArray
+from service.storage.append import APPEND_STATEMENTS, append_any, append_new
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import BY_INDEX, Database
+from service.storage.direct import Parameter
 from service.use_cases.ports import BatchWriter, Committed
 from tests.contract.batch_writer.conftest import ALICE, BOB, CAROL, WITH_BOB, WITH_CAROL
 from tests.contract.batch_writer.test_appending import append, draft
@@ -107,9 +107,8 @@ class InTransaction:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
-    async def execute(self, statement: str, parameters: Sequence[PackedArray]) -> list[tuple[Any, ...]]:
-        assert statement == "append_new"
-        query = re.sub(r"\$(\d+)", r"%(p\1)b", APPEND_NEW)
+    async def execute(self, statement: str, parameters: Sequence[Parameter]) -> list[tuple[Any, ...]]:
+        query = re.sub(r"\$(\d+)", r"%(p\1)b", APPEND_STATEMENTS[statement])
         named = {f"p{number}": parameter for number, parameter in enumerate(parameters, start=1)}
         cursor = await self._connection.execute(query.encode(), named, binary=True)
         return await cursor.fetchall()
@@ -135,7 +134,7 @@ async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(d
     lost = replace(draft("lost"), conversation_id=ConversationId(uuid4()))
     try:
         for odd in (again(stored), lost):
-            direct = database.direct({"append_new": APPEND_NEW})
+            direct = database.direct(APPEND_STATEMENTS)
             with pytest.raises(psycopg.errors.IntegrityError):
                 await append_new(direct, [draft("before"), odd, draft("after")])
         async with database.connection() as connection:
