@@ -33,6 +33,8 @@ class DirectConnection:
         self._statements = statements
         self._connect = connect
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._socket = -1
+        """Kept here: libpq forgets the socket of a connection that it finds lost."""
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
@@ -63,8 +65,8 @@ class DirectConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             loop = asyncio.get_running_loop()
-            loop.remove_reader(connection.pgconn.socket)
-            loop.remove_writer(connection.pgconn.socket)
+            loop.remove_reader(self._socket)
+            loop.remove_writer(self._socket)
             connection.pgconn.finish()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
@@ -75,7 +77,8 @@ class DirectConnection:
         except BaseException:
             await connection.close()
             raise
-        asyncio.get_running_loop().add_reader(connection.pgconn.socket, self._on_readable, connection.pgconn)
+        self._socket = connection.pgconn.socket
+        asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection.pgconn)
         self._connection = connection
         return connection
 
@@ -96,10 +99,10 @@ class DirectConnection:
     def _write_on(self, pgconn: PGconn) -> None:
         """Writes what is left of the query, now and whenever the socket takes more."""
         if pgconn.flush():
-            asyncio.get_running_loop().add_writer(pgconn.socket, self._on_writable, pgconn)
+            asyncio.get_running_loop().add_writer(self._socket, self._on_writable, pgconn)
 
     def _on_writable(self, pgconn: PGconn) -> None:
-        asyncio.get_running_loop().remove_writer(pgconn.socket)
+        asyncio.get_running_loop().remove_writer(self._socket)
         try:
             self._write_on(pgconn)
         except psycopg.OperationalError as error:

@@ -1,0 +1,149 @@
+"""The directly driven connection, against a real server that refuses, hangs and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from devstack.ports import free_port
+from devstack.postgresql import PostgreSQLServer
+from service.storage import direct
+from service.storage.arrays import IntArray, Packed, TextArray
+from service.storage.direct import DirectConnection
+
+STATEMENTS = {
+    "echo": "SELECT $1::text",
+    "lengths": "SELECT length(t)::int4 FROM unnest($1::text[]) AS t",
+    "divide": "SELECT 1 / n FROM unnest($1::int4[]) AS n",
+    "sleep": "SELECT pg_sleep($1::text::float8)::text",
+    "whoami": "SELECT pg_backend_pid()",
+}
+
+
+@pytest_asyncio.fixture
+async def connection(database_url: str) -> AsyncIterator[DirectConnection]:
+    made = DirectConnection(database_url, STATEMENTS, connect={})
+    yield made
+    made.close()
+
+
+async def echo(connection: DirectConnection, word: str) -> str:
+    ((answer,),) = await connection.execute("echo", [Packed(word.encode())])
+    return str(answer)
+
+
+async def backend(connection: DirectConnection) -> int:
+    ((process_id,),) = await connection.execute("whoami", [])
+    return int(process_id)
+
+
+def terminate(database_url: str, process_id: int) -> None:
+    with psycopg.connect(database_url, autocommit=True) as killer:
+        killer.execute("SELECT pg_terminate_backend(%s, 5000)", (process_id,))
+
+
+async def test_all_callers_get_their_own_answer(connection: DirectConnection) -> None:
+    words = [f"word {number}" for number in range(50)]
+    assert await asyncio.gather(*(echo(connection, word) for word in words)) == words
+
+
+async def test_what_does_not_fit_into_the_socket_at_once_is_written_in_parts(
+    connection: DirectConnection,
+) -> None:
+    texts = ["x" * 200_000 for _ in range(100)]
+    rows = await connection.execute("lengths", [TextArray(texts)])
+    assert rows == [(200_000,)] * 100
+
+
+async def test_a_refused_statement_is_a_typed_error_and_the_connection_stays(
+    connection: DirectConnection,
+) -> None:
+    before = await backend(connection)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await connection.execute("divide", [IntArray([1, 0])])
+    assert await backend(connection) == before
+
+
+async def test_a_connection_that_is_ended_while_idle_is_made_again(
+    connection: DirectConnection, database_url: str
+) -> None:
+    before = await backend(connection)
+    await asyncio.to_thread(terminate, database_url, before)
+    while True:
+        # One statement at the most is lost with it.
+        try:
+            after = await backend(connection)
+            break
+        except psycopg.OperationalError:
+            continue
+    assert after != before
+
+
+async def test_a_connection_that_is_ended_at_work_is_an_operational_error_and_made_again(
+    connection: DirectConnection, database_url: str
+) -> None:
+    process_id = await backend(connection)
+    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"30")]))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(terminate, database_url, process_id)
+    with pytest.raises(psycopg.OperationalError):
+        await sleeping
+    assert await echo(connection, "again") == "again"
+
+
+async def test_a_cancelled_callers_answer_is_nobody_elses(connection: DirectConnection) -> None:
+    await echo(connection, "first")
+    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"0.2")]))
+    await asyncio.sleep(0)
+    sleeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sleeping
+    assert await echo(connection, "mine") == "mine"
+
+
+async def test_a_server_that_does_not_answer_is_given_up(
+    connection: DirectConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_LONGEST_USE_S", 0.2)
+    await echo(connection, "first")
+    with pytest.raises(TimeoutError):
+        await connection.execute("sleep", [Packed(b"30")])
+    assert await echo(connection, "next") == "next"
+
+
+async def test_a_killed_server_is_an_operational_error_until_it_is_back(servers_folder: Path) -> None:
+    server = PostgreSQLServer(servers_folder / f"direct-{uuid4().hex}", free_port(), fsync=False)
+    await asyncio.to_thread(server.start)
+    connection = DirectConnection(server.url("postgres"), STATEMENTS, connect={})
+    try:
+        for is_at_work in (False, True):
+            assert await echo(connection, "before") == "before"
+            waiting = asyncio.create_task(
+                connection.execute("sleep", [Packed(b"30" if is_at_work else b"0")])
+            )
+            if is_at_work:
+                await asyncio.sleep(0)
+            else:
+                await waiting
+            await asyncio.to_thread(server.kill)
+            with pytest.raises(psycopg.OperationalError):
+                await (waiting if is_at_work else echo(connection, "gone"))
+            with pytest.raises(psycopg.OperationalError):
+                await echo(connection, "gone")
+            await asyncio.to_thread(server.start)
+            assert await echo(connection, "after") == "after"
+    finally:
+        connection.close()
+        server.stop()
+
+
+async def test_nobody_to_connect_to_is_an_operational_error() -> None:
+    nowhere = DirectConnection("postgresql://nobody@127.0.0.1:1/none", STATEMENTS, connect={})
+    with pytest.raises(psycopg.OperationalError):
+        await nowhere.execute("whoami", [])
