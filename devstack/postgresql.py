@@ -98,6 +98,8 @@ class PostgreSQLServer(ServerProcess):
             "shared_buffers": "1GB",
             "max_connections": 100,
             "max_wal_size": "1GB",
+            # Log segments are used again: to make a new one holds up every commit for its 16 MB.
+            "min_wal_size": "256MB",
             "checkpoint_timeout": "15min",
             "max_parallel_workers_per_gather": 0,
             "jit": "off",

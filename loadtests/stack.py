@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
+import psycopg
 
 from devstack.mosquitto import SYSTEM_PLUGIN, JwtOptions, MosquittoServer
 from devstack.ports import LOOPBACK, free_port
@@ -23,6 +24,7 @@ from loadtests.newer_mosquitto import NewerMosquitto
 
 _DATABASE = "messaging"
 _TOKEN_SECONDS = 6 * 3600
+_LOG_MIB = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,17 @@ class BenchStack:
         return jwt.encode(claims, self.jwt_secret, algorithm="HS256")
 
 
+def _use_log(database_url: str) -> None:
+    """Makes the database one that has been in use: its log segments exist and are used again.
+
+    A new one makes them as it goes, and every commit waits meanwhile.
+    """
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for _ in range(_LOG_MIB):
+            connection.execute("SELECT pg_logical_emit_message(false, 'bench', repeat('x', 1024 * 1024))")
+        connection.execute("CHECKPOINT")
+
+
 @contextmanager
 def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchStack]:
     """Starts everything in a temporary folder, and stops and deletes it afterwards.
@@ -106,6 +119,7 @@ def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchSta
         for server in (postgresql, redis, broker, connections):
             started(server)
         postgresql.create_database(_DATABASE)
+        _use_log(postgresql.url(_DATABASE))
         surroundings = Surroundings(
             database_url=postgresql.url(_DATABASE),
             redis_url=redis.url,
