@@ -84,6 +84,7 @@ class App:
             negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
         )
         self._conversations = PostgresConversationRepository(self._database)
+        self._reader = PostgresConversationReader(self._database)
         self._authorize = Authorize(self._conversations, self._connections, time.time_ns)
         self._wire_bridge(token)
         self._grpc = self._wire_grpc()
@@ -109,7 +110,7 @@ class App:
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
         )
-        sync = SyncConversation(self._authorize, PostgresConversationReader(self._database))
+        sync = SyncConversation(self._authorize, self._reader)
         inbound = Inbound(
             topics,
             outbound,
@@ -180,7 +181,7 @@ class App:
 
     def _wire_grpc(self) -> GrpcServer:
         settings = self._settings
-        reader = PostgresConversationReader(self._database)
+        reader = self._reader
         service = MessagingService(
             get_history=GetHistory(self._conversations, reader),
             list_conversations=ListConversations(reader),

@@ -41,6 +41,11 @@ class Packed:
         self.data = data
 
 
+def packed_bigint(value: int) -> Packed:
+    """An `int8`; raises `OverflowError` for what does not fit in 64 bits."""
+    return Packed(value.to_bytes(8, "big", signed=True))
+
+
 class UuidArray(PackedArray):
     """`uuid[]`."""
 

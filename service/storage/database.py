@@ -12,7 +12,7 @@ import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.domain.errors import ErrorCode, Rejected
-from service.storage.direct import DirectConnection
+from service.storage.direct import DirectConnection, DirectPool
 
 _log = structlog.get_logger(__name__)
 
@@ -64,6 +64,17 @@ def translated_errors(operation: str) -> Iterator[None]:
         raise StorageFault(operation, error.sqlstate, error.diag.constraint_name) from None
 
 
+_OPTIONS = " ".join(
+    f"-c {setting}"
+    for setting in (
+        "synchronous_commit=on",
+        "timezone=UTC",
+        "statement_timeout=5000",
+        # Ends the statement of a caller that has hung up.
+        "client_connection_check_interval=1000",
+    )
+)
+
 BY_INDEX = " ".join(
     f"-c {setting}"
     for setting in (
@@ -91,8 +102,8 @@ class Database:
     def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
         self._url = url
         self._direct: list[DirectConnection] = []
-        self._connect: Mapping[str, Any] = {
-            "options": f"-c synchronous_commit=on -c timezone=UTC -c statement_timeout=5000 {planner}",
+        self._connect: dict[str, Any] = {
+            "options": f"{_OPTIONS} {planner}",
             "application_name": "messaging",
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
@@ -109,10 +120,18 @@ class Database:
         )
 
     def direct(self, statements: Mapping[str, str]) -> DirectConnection:
-        """A connection beside the pool, for these prepared statements; closed with the pool."""
-        connection = DirectConnection(self._url, statements, connect=self._connect)
+        """A connection beside the pool for these prepared statements, planned `BY_INDEX`.
+
+        It is made when it is used first, and closed with the pool.
+        """
+        connect = self._connect | {"options": f"{_OPTIONS} {BY_INDEX}"}
+        connection = DirectConnection(self._url, statements, connect=connect)
         self._direct.append(connection)
         return connection
+
+    def direct_pool(self, statements: Mapping[str, str], size: int) -> DirectPool:
+        """Several of these, for statements that many ask for at once."""
+        return DirectPool([self.direct(statements) for _ in range(size)])
 
     async def open(self) -> None:
         """Starts the pool; connections are made in the background."""

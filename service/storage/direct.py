@@ -8,7 +8,7 @@ written at once. That is a third of a commit's time when messages come one by on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -36,29 +36,48 @@ class DirectConnection:
         self._socket = -1
         """Kept here: libpq forgets the socket of a connection that it finds lost."""
         self._turn = asyncio.Lock()
+        self._waiting = 0
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
 
-    async def execute(self, statement: str, parameters: Sequence[Parameter]) -> list[tuple[Any, ...]]:
+    @property
+    def waiting(self) -> int:
+        """Callers whose answer is not here yet."""
+        return self._waiting
+
+    async def execute(
+        self,
+        statement: str,
+        parameters: Sequence[Parameter],
+        make_row: Callable[[Sequence[Any]], Any] = tuple,
+    ) -> list[Any]:
         """All rows of the statement of this name, which is a transaction of its own.
 
         Raises `psycopg.Error` when the server refuses or is lost, and `TimeoutError` when it does not
         answer within eight seconds; what became of the statement is not known then.
         """
-        async with self._turn:
-            try:
-                async with asyncio.timeout(_LONGEST_USE_S):
-                    connection = self._connection or await self._open()
-                    result = await self._run(connection.pgconn, statement, parameters)
-                if result.status != ExecStatus.TUPLES_OK:
-                    raise psycopg.errors.error_from_result(result)
-            except (psycopg.OperationalError, TimeoutError, asyncio.CancelledError):
-                # A late answer must not be taken for the next statement's.
-                self.close()
-                raise
-            transformer = Transformer(connection)
-            transformer.set_pgresult(result)
-            return transformer.load_rows(0, result.ntuples, tuple)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_LONGEST_USE_S), self._turn:
+                return await self._execute(statement, parameters, make_row)
+        finally:
+            self._waiting -= 1
+
+    async def _execute(
+        self, statement: str, parameters: Sequence[Parameter], make_row: Callable[[Sequence[Any]], Any]
+    ) -> list[Any]:
+        try:
+            connection = self._connection or await self._open()
+            result = await self._run(connection.pgconn, statement, parameters)
+            if result.status != ExecStatus.TUPLES_OK:
+                raise psycopg.errors.error_from_result(result)
+        except (psycopg.OperationalError, asyncio.CancelledError):
+            # A late answer must not be taken for the next statement's.
+            self.close()
+            raise
+        transformer = Transformer(connection)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, make_row)
 
     def close(self) -> None:
         """Closes the connection; `execute` makes a new one."""
@@ -127,3 +146,20 @@ class DirectConnection:
     def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+
+
+class DirectPool:
+    """Several connections for the same statements; a statement goes to the one with the fewest waiting."""
+
+    def __init__(self, connections: Sequence[DirectConnection]) -> None:
+        self._connections = connections
+
+    async def execute(
+        self,
+        statement: str,
+        parameters: Sequence[Parameter],
+        make_row: Callable[[Sequence[Any]], Any] = tuple,
+    ) -> list[Any]:
+        """See `DirectConnection.execute`."""
+        least = min(self._connections, key=lambda connection: connection.waiting)
+        return await least.execute(statement, parameters, make_row)

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from psycopg.rows import AsyncRowFactory, Row, tuple_row
+from psycopg.rows import tuple_row
 from psycopg.types.numeric import Int8
 
 from service.domain.conversation import Conversation, Kind
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Message
 from service.domain.receipts import Positions
+from service.storage.arrays import Packed, packed_bigint
 from service.storage.database import Database, translated_errors
 from service.use_cases.ports import ConversationSummary, Direction, HistoryMessage, HistoryPage
 
@@ -34,18 +35,21 @@ _HISTORY = """
 SELECT 0::bigint, NULL::text, user_id, NULL::text, concat_ws(' ', delivered_seq, read_seq, shown_read_seq),
        0::bigint
 FROM participant
-WHERE conversation_id = %(conversation_id)b
+WHERE conversation_id = $1::uuid
 UNION ALL
 (SELECT seq, id::text, sender_id, client_message_id::text, text,
         (date_part('epoch', created_at) * 1000000)::bigint
  FROM message
- WHERE conversation_id = %(conversation_id)b AND seq {beyond} %(after_seq)b
+ WHERE conversation_id = $1::uuid AND seq {beyond} $2::bigint
  ORDER BY seq {order}
- LIMIT (SELECT %(limit)b))
+ LIMIT (SELECT $3::bigint))
 """
 
-_OLDER = _HISTORY.format(beyond="<", order="DESC")
-_NEWER = _HISTORY.format(beyond=">", order="ASC")
+_HISTORIES: Mapping[str, str] = {
+    Direction.OLDER: _HISTORY.format(beyond="<", order="DESC"),
+    Direction.NEWER: _HISTORY.format(beyond=">", order="ASC"),
+}
+_HISTORY_CONNECTIONS = 4
 
 # Which conversations are on the page is settled before their last messages
 # and unread counts are looked up, so that only theirs are.
@@ -90,22 +94,21 @@ class PostgresConversationReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._histories = database.direct_pool(_HISTORIES, _HISTORY_CONNECTIONS)
 
     async def history(
         self, conversation_id: ConversationId, *, limit: int, direction: Direction, after_seq: int | None
     ) -> HistoryPage:
         """See `ConversationReader.history`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
-        if direction is Direction.OLDER:
-            statement, end = _OLDER, _MAX_SEQ
-        else:
-            statement, end = _NEWER, 0
-        parameters = {
-            "conversation_id": conversation_id,
-            "after_seq": Int8(end if after_seq is None else after_seq),
+        end = _MAX_SEQ if direction is Direction.OLDER else 0
+        parameters = (
+            Packed(conversation_id.bytes),
+            packed_bigint(end if after_seq is None else after_seq),
             # One more than asked for tells whether another page follows.
-            "limit": Int8(limit + 1),
-        }
-        rows = await self._rows("history", statement, parameters, _message_row)
+            packed_bigint(limit + 1),
+        )
+        with translated_errors("history"):
+            rows = await self._histories.execute(direction, parameters, _message_row)
         positions = {
             row.sender_id: _positions(*map(int, row.text.split())) for row in rows[:2] if row.id is None
         }
@@ -119,34 +122,29 @@ class PostgresConversationReader:
     ) -> Sequence[ConversationSummary]:
         """See `ConversationReader.summaries`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         parameters = {"user": user, "before": before or _MAX_ACTIVITY, "limit": Int8(limit)}
-        return [_summary(user, row) for row in await self._rows("summaries", _LIST, parameters, tuple_row)]
+        return [_summary(user, row) for row in await self._rows("summaries", _LIST, parameters)]
 
     async def summary(self, user: UserId, conversation_id: ConversationId) -> ConversationSummary | None:
         """See `ConversationReader.summary`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         parameters = {"user": user, "conversation_id": conversation_id, "limit": Int8(1)}
-        rows = await self._rows("summary", _ONE, parameters, tuple_row)
+        rows = await self._rows("summary", _ONE, parameters)
         return _summary(user, rows[0]) if rows else None
 
     async def _rows(
-        self,
-        operation: str,
-        statement: str,
-        parameters: Mapping[str, object],
-        row_factory: AsyncRowFactory[Row],
-    ) -> list[Row]:
+        self, operation: str, statement: str, parameters: Mapping[str, object]
+    ) -> list[tuple[Any, ...]]:
         """All rows of a prepared statement, in the binary format: it is the cheaper one to read."""
         with translated_errors(operation):
             async with (
                 self._database.connection() as connection,
-                connection.cursor(binary=True, row_factory=row_factory) as cursor,
+                connection.cursor(binary=True, row_factory=tuple_row) as cursor,
             ):
                 await cursor.execute(statement, parameters, prepare=True)
                 return await cursor.fetchall()
 
 
-def _message_row(_cursor: object) -> Callable[[Sequence[Any]], HistoryMessage]:
-    # What _make does, without a Python frame for each row.
-    return partial(tuple.__new__, HistoryMessage)
+# What HistoryMessage._make does, without a Python frame for each row.
+_message_row: Callable[[Sequence[Any]], HistoryMessage] = partial(tuple.__new__, HistoryMessage)
 
 
 def _summary(user: UserId, row: tuple[Any, ...]) -> ConversationSummary:

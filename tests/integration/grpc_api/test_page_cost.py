@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from service.storage import reads
 from service.storage.database import Database
 from service.storage.reads import PostgresConversationReader
 from service.use_cases.ports import Direction
@@ -12,10 +13,17 @@ from tests.contract.conversation_reader.seeding import PostgresSeed
 MESSAGES = 30_000
 
 
-async def rows_read(database: Database, seed: PostgresSeed) -> int:
-    """Rows of `message` that statements on the pool's only connection have read so far."""
-    async with database.connection() as connection:
-        await connection.execute("SELECT pg_stat_force_next_flush()")
+@pytest.fixture(autouse=True)
+def _one_connection_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics are told by the connection that has them."""
+    monkeypatch.setattr(reads, "_HISTORY_CONNECTIONS", 1)
+    tell = {"tell": "SELECT pg_stat_force_next_flush()::text"}
+    monkeypatch.setattr(reads, "_HISTORIES", {**reads._HISTORIES, **tell})
+
+
+async def rows_read(reader: PostgresConversationReader, seed: PostgresSeed) -> int:
+    """Rows of `message` that the reader's only connection has read so far."""
+    await reader._histories.execute("tell", [])
     cursor = await seed.connection.execute(
         "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'message'"
     )
@@ -36,14 +44,14 @@ async def test_a_page_reads_its_own_rows_and_no_others_at_any_depth(
     )
     if analyzed:
         await seed.connection.execute("ANALYZE message")
-    database = Database(database_url, size=1)
+    database = Database(database_url)
     await database.open()
     reader = PostgresConversationReader(database)
     for direction in Direction:
         # Often enough for PostgreSQL to have changed to the plan that it then keeps.
         for after_seq in (None, *range(100, MESSAGES - 100, 1_900)):
-            before = await rows_read(database, seed)
+            before = await rows_read(reader, seed)
             page = await reader.history(conversation.id, limit=50, direction=direction, after_seq=after_seq)
             assert (len(page.messages), page.has_more) == (50, True)
-            assert await rows_read(database, seed) - before == 51
+            assert await rows_read(reader, seed) - before == 51
     await database.close()
