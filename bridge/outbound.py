@@ -16,7 +16,7 @@ from bridge.payloads import (
     encode_preferences,
     encode_sync_page,
 )
-from bridge.publisher import Publisher
+from bridge.publisher import Publisher, publisher_of
 from bridge.session import Delivery, Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
@@ -106,16 +106,14 @@ class Outbound:
         self._on_sent(message.sender_id, message.conversation_id)
         body = encode_message(message)
         answer = body if request.request_id is None else encode_message(message, request.request_id)
-        # One link for each conversation: its events arrive in their order.
-        publisher = self._publishers[message.conversation_id.int % len(self._publishers)]
-        publisher.publish(
+        publisher_of(self._publishers, result.recipient_id).publish(
+            self._topics.event(result.recipient_id, "newMessage"), body, on_behalf_of=request.delivery
+        )
+        publisher_of(self._publishers, request.user_id).publish(
             self._topics.event(request.user_id, "messageSent"),
             answer,
             qos=0,
             correlation_data=request.delivery.correlation_data,
-        )
-        publisher.publish(
-            self._topics.event(result.recipient_id, "newMessage"), body, on_behalf_of=request.delivery
         )
 
     def _publish_position(self, request: Request, result: Marked) -> None:

@@ -6,7 +6,7 @@ Section numbers are those of the MQTT 5.0 specification.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mqtt5
@@ -121,3 +121,8 @@ class Publisher(Connection):
             if candidate not in self._in_flight:
                 self._last_packet_id = candidate
                 return candidate
+
+
+def publisher_of(publishers: Sequence[Publisher], user: str) -> Publisher:
+    """The one link for what `user` is told: it arrives in its order."""
+    return publishers[hash(user) % len(publishers)]

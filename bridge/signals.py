@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from bridge.payloads import encode_preferences, encode_presence, encode_typing
-from bridge.publisher import Publisher
+from bridge.publisher import Publisher, publisher_of
 from bridge.session import Session
 from bridge.topics import Topics
 from service.domain.ids import UserId
@@ -50,7 +50,7 @@ class Signals:
         body = encode_presence(presence)
         # A link is never lost in between: it is there for all of them or for none.
         is_told = all(
-            self._publisher_for(recipient).publish(
+            publisher_of(self._publishers, recipient).publish(
                 self._topics.event(recipient, "presence"), body, message_expiry_s=self._presence_expiry_s
             )
             for recipient in recipients
@@ -60,11 +60,7 @@ class Signals:
 
     def preferences(self, user: UserId, preferences: Preferences) -> None:
         """Tells the user's own devices of a change that came in at another door."""
-        self._publisher_for(user).publish(
+        publisher_of(self._publishers, user).publish(
             self._topics.event(user, "preferencesChanged"), encode_preferences(preferences, None)
         )
         self._flush()
-
-    def _publisher_for(self, user: UserId) -> Publisher:
-        """One for each user: what a user is told arrives in its order."""
-        return self._publishers[hash(user) % len(self._publishers)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from bridge.connection import ConnectOptions
-from bridge.publisher import Publisher
+from bridge.publisher import Publisher, publisher_of
 from bridge.session import Delivery, Session
 from bridge.transport import BrokerLinks, LinkOptions
 from devstack.ports import LOOPBACK
@@ -64,9 +64,10 @@ class Responder:
                 b'"}',
             )
         )
-        publisher = self._publishers[int(user[-3:]) // 2 % len(self._publishers)]
-        publisher.publish(f"{sender}/events/messageSent", event, qos=0)
-        publisher.publish(f"{recipient}/events/newMessage", event, on_behalf_of=delivery)
+        publisher_of(self._publishers, recipient).publish(
+            f"{recipient}/events/newMessage", event, on_behalf_of=delivery
+        )
+        publisher_of(self._publishers, sender).publish(f"{sender}/events/messageSent", event, qos=0)
 
 
 async def _run(socket_path: Path | None, port: int, token: str) -> None:

@@ -1,4 +1,4 @@
-"""W4: pages of history at random depth in a long conversation, by several readers at once."""
+"""History: pages at random depth in a long conversation, by several readers at once."""
 
 from __future__ import annotations
 

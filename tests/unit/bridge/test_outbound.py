@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import mqtt5
 
 from bridge.outbound import Outbound, Request
-from bridge.publisher import Publisher
+from bridge.publisher import Publisher, publisher_of
 from bridge.session import Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
@@ -28,7 +29,7 @@ from tests.unit.bridge.wire import (
     published,
 )
 
-ALICE, BOB = UserId("alice"), UserId("bob")
+ALICE, BOB, CAROL = (UserId(name) for name in ("alice", "bob", "carol"))
 REFUSAL = Rejection(ErrorCode.NOT_CONNECTED, "no")
 
 
@@ -55,43 +56,64 @@ class Wire:
         """Each result answers a command of its own, in one batch."""
         self.outbound.deliver([(self.request(), result) for result in results])
 
+    def to(self, user: UserId) -> Publisher:
+        """The link for what the user is told."""
+        return publisher_of(self.publishers, user)
+
     def pubacks(self) -> list[int]:
         """The acknowledgements among what the session writes now."""
         written = packets(self.session.data_to_send())
         return [packet.packet_id for packet in written if isinstance(packet, mqtt5.PubAckPacket)]
 
 
-def sent(conversation: int = 0, seq: int = 1) -> Sent:
+def sent(seq: int = 1, recipient: UserId = BOB) -> Sent:
     message = Message(
         id=MessageId(UUID(int=seq)),
-        conversation_id=ConversationId(UUID(int=conversation)),
+        conversation_id=ConversationId(UUID(int=0)),
         seq=seq,
         sender_id=ALICE,
         client_message_id=ClientMessageId(UUID(int=seq)),
         text="hello",
         created_at=datetime.now(UTC),
     )
-    return Sent(message=message, recipient_id=BOB)
+    return Sent(message=message, recipient_id=recipient)
 
 
 def events(packets: Sequence[mqtt5.PublishPacket]) -> list[tuple[str, int]]:
     return [(packet.topic.removeprefix("chat/v1/users/"), int(packet.qos)) for packet in packets]
 
 
-def test_a_message_is_told_to_both_sides_over_the_link_of_its_conversation() -> None:
-    wire = Wire()
-    wire.deliver(sent(conversation=1, seq=1), sent(conversation=2), sent(conversation=1, seq=2))
-    pair = [("alice/events/messageSent", 0), ("bob/events/newMessage", 1)]
-    assert events(published(wire.publishers[0])) == pair
-    assert events(published(wire.publishers[1])) == 2 * pair
+def _to(user: UserId, packets: Sequence[mqtt5.PublishPacket]) -> list[mqtt5.PublishPacket]:
+    return [packet for packet in packets if f"/{user}/" in packet.topic]
+
+
+def test_what_a_user_is_told_keeps_its_order_on_the_users_link() -> None:
+    wire = Wire(publishers=4)
+    to_bob, to_carol = (publisher_of(wire.publishers, user) for user in (BOB, CAROL))
+    wire.deliver(sent(seq=1), sent(recipient=CAROL, seq=9), sent(seq=2))
+    told = {id(publisher): published(publisher) for publisher in wire.publishers}
+    seqs = [json.loads(each.payload)["seq"] for each in told[id(to_bob)] if "/bob/" in each.topic]
+    assert seqs == [1, 2]
+    assert ("carol/events/newMessage", 1) in events(told[id(to_carol)])
+    answers = [json.loads(each.payload)["seq"] for each in _to(ALICE, told[id(wire.to(ALICE))])]
+    assert answers == [1, 9, 2]
     assert wire.session.data_to_send() == b""
 
 
+def test_a_message_is_told_at_qos_1_and_its_answer_at_qos_0() -> None:
+    wire = Wire(publishers=1)
+    wire.deliver(sent())
+    assert events(published(wire.publishers[0])) == [
+        ("bob/events/newMessage", 1),
+        ("alice/events/messageSent", 0),
+    ]
+
+
 def test_a_command_is_acknowledged_when_its_message_is_confirmed() -> None:
-    wire = Wire()
-    wire.deliver(sent(conversation=0), sent(conversation=1))
-    first, second = (published(publisher)[1] for publisher in wire.publishers)
-    confirm(wire.publishers[1], second)
+    wire = Wire(publishers=1)
+    wire.deliver(sent(seq=1), sent(seq=2))
+    first, second = _to(BOB, published(wire.publishers[0]))
+    confirm(wire.publishers[0], second)
     assert wire.pubacks() == []
     confirm(wire.publishers[0], first)
     assert wire.pubacks() == [1, 2]
@@ -108,10 +130,10 @@ def test_a_refusal_is_told_before_its_acknowledgement_and_waits_for_nobody() -> 
 
 
 def test_a_refusal_behind_an_unconfirmed_message_is_told_at_once_and_acknowledged_in_its_turn() -> None:
-    wire = Wire()
+    wire = Wire(publishers=1)
     wire.deliver(sent(), REFUSAL)
     assert events(published(wire.session)) == [("alice/events/error", 0)]
-    confirm(wire.publishers[0], published(wire.publishers[0])[1])
+    confirm(wire.publishers[0], published(wire.publishers[0])[0])
     assert wire.pubacks() == [1, 2]
 
 
@@ -127,5 +149,5 @@ def test_a_message_that_no_link_takes_leaves_its_command_to_the_next_link() -> N
     assert wire.pubacks() == []
     (again,) = deliveries(wire.session, command(1, duplicate=True))
     wire.outbound.deliver([(Request(again, ALICE, "sendMessage"), sent())])
-    confirm(wire.publishers[0], published(wire.publishers[0])[1])
+    confirm(wire.publishers[0], published(wire.publishers[0])[0])
     assert wire.pubacks() == [1]
