@@ -22,8 +22,8 @@ from loadtests.results import Run, Scale, Summary
 from loadtests.stack import BenchStack, bench_stack
 
 WORKLOADS = ("saturation", "steady", "specified", "history", "idle", "growth", "storm")
-_OWN_STACK = ("growth", "idle")
-"""Workloads of which every run needs empty tables, or a broker that never had more memory."""
+_OWN_STACK = ("growth", "idle", "storm")
+"""Workloads of which every run needs empty tables or a fresh broker."""
 _ON_NEWER_MOSQUITTO = ("idle",)
 """Workloads that Mosquitto 2.0 cannot do: it asks thousands of idle clients at every turn."""
 _FLOORS, _WITH_FLOORS = "floors", "saturation"
