@@ -75,10 +75,10 @@ def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | No
     done: dict[str, list[Run]] = {}
     if workload in _OWN_STACK:
         for _ in range(runs):
-            with bench_stack(mosquitto=broker) as stack:
+            with bench_stack(mosquitto=broker, has_been_used=not scale.smoke) as stack:
                 _run(workload, stack, scale, done)
     else:
-        with bench_stack(mosquitto=broker) as stack:
+        with bench_stack(mosquitto=broker, has_been_used=not scale.smoke) as stack:
             for _ in range(runs):
                 if workload == _WITH_FLOORS:
                     _run(_FLOORS, stack, scale, done)

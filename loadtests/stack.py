@@ -86,10 +86,13 @@ def _use_log(database_url: str) -> None:
 
 
 @contextmanager
-def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchStack]:
+def bench_stack(
+    *, mosquitto: NewerMosquitto | None = None, has_been_used: bool = False
+) -> Iterator[BenchStack]:
     """Starts everything in a temporary folder, and stops and deletes it afterwards.
 
-    Everybody is connected with everybody. The broker is the system's unless one is given.
+    Everybody is connected with everybody. The broker is the system's unless one is given. The
+    database is new, or one whose log has been in use.
     Raises `devstack.server_process.ServerFailed` when a server does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="messaging-bench-"))
@@ -119,7 +122,8 @@ def bench_stack(*, mosquitto: NewerMosquitto | None = None) -> Iterator[BenchSta
         for server in (postgresql, redis, broker, connections):
             started(server)
         postgresql.create_database(_DATABASE)
-        _use_log(postgresql.url(_DATABASE))
+        if has_been_used:
+            _use_log(postgresql.url(_DATABASE))
         surroundings = Surroundings(
             database_url=postgresql.url(_DATABASE),
             redis_url=redis.url,
