@@ -28,6 +28,7 @@ export class MessageList {
   #jumpLabel = el("span");
   #views = new Map<string, { element: HTMLElement; row?: MessageRow }>();
   #atEnd = true;
+  #notedTop = 0;
   #unseen = 0;
   #received = 0;
   #topState: ListTop | undefined;
@@ -55,6 +56,8 @@ export class MessageList {
   }
 
   render(models: readonly Unplaced[], top: ListTop): void {
+    // A scroll takes effect at once, its event comes with the next frame: what is drawn in between must not undo it.
+    if (this.#scroller.scrollTop !== this.#notedTop) this.#notePosition();
     const anchor = this.#atEnd ? undefined : this.#firstVisible();
     this.#renderTop(top, models.length === 0);
     this.#reconcile(models);
@@ -118,11 +121,17 @@ export class MessageList {
     this.#showJump();
   }
 
-  #onScroll(): void {
+  #notePosition(): void {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     // A pane that is not shown has no size; it knows nothing about where its reader is.
     if (clientHeight === 0) return;
+    this.#notedTop = scrollTop;
     this.#atEnd = scrollHeight - scrollTop - clientHeight < END_SLACK_PX;
+  }
+
+  #onScroll(): void {
+    if (this.#scroller.clientHeight === 0) return;
+    this.#notePosition();
     if (this.#atEnd) {
       this.#unseen = 0;
       this.options.onAtEnd();
