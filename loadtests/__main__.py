@@ -24,8 +24,8 @@ from loadtests.stack import BenchStack, bench_stack
 WORKLOADS = ("saturation", "steady", "specified", "history", "idle", "growth", "storm")
 _OWN_STACK = ("growth", "idle", "storm")
 """Workloads of which every run needs empty tables or a fresh broker."""
-_ON_NEWER_MOSQUITTO = ("idle",)
-"""Workloads that Mosquitto 2.0 cannot do: it asks thousands of idle clients at every turn."""
+_ON_NEWER_MOSQUITTO = ("steady", "specified", "idle")
+"""Workloads with many quiet clients: Mosquitto 2.0 asks every one of them at each turn of its loop."""
 _FLOORS, _WITH_FLOORS = "floors", "saturation"
 _OUTPUT = Path("bench-results")
 
@@ -38,9 +38,10 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="small and short: is it correct, not how fast")
     parser.add_argument("--output", type=Path, default=_OUTPUT, help=f"folder of the report ({_OUTPUT})")
     parser.add_argument(
-        "--newer-mosquitto",
-        action="store_true",
-        help="uses Mosquitto 2.1 for all, not only for idle",
+        "--mosquitto",
+        choices=("by-workload", "system", "newer"),
+        default="by-workload",
+        help=f"2.1 for {', '.join(_ON_NEWER_MOSQUITTO)} and the system's for the others, or one for all",
     )
     arguments = parser.parse_args()
     unknown = set(arguments.workloads) - set(WORKLOADS)
@@ -49,16 +50,15 @@ def main() -> int:
     _allow_many_files()
     try:
         chosen = arguments.workloads or WORKLOADS
-        broker = newer_mosquitto() if arguments.newer_mosquitto else None
-        machine = this_machine(mosquitto_executable=str(broker.executable) if broker else "mosquitto")
-        newer = broker
-        if not arguments.smoke and set(chosen) & set(_ON_NEWER_MOSQUITTO):
-            newer = newer or newer_mosquitto()
-            versions = {**machine.versions, "Mosquitto for the idle connections": newer.version}
-            machine = replace(machine, versions=versions)
+        brokers = _brokers(chosen, "system" if arguments.smoke else arguments.mosquitto)
+        newer = next(filter(None, brokers.values()), None)
+        machine = this_machine(mosquitto_executable="mosquitto")
+        if newer is not None:
+            those = ", ".join(workload for workload, broker in brokers.items() if broker)
+            machine = replace(machine, versions={**machine.versions, f"Mosquitto for {those}": newer.version})
         summaries: list[Summary] = []
         for workload in chosen:
-            used = newer if workload in _ON_NEWER_MOSQUITTO else broker
+            used = brokers[workload]
             for summary in _measure(workload, arguments.runs, Scale(smoke=arguments.smoke), used):
                 summaries.append(summary)
                 print(printed(summary, floors_of(summaries)), flush=True)
@@ -68,6 +68,13 @@ def main() -> int:
         return 2
     print(f"The report is in {arguments.output}/results.md")
     return 0 if all(run.is_correct for summary in summaries for run in summary.runs) else 1
+
+
+def _brokers(workloads: Sequence[str], choice: str) -> dict[str, NewerMosquitto | None]:
+    """The broker of each workload; None is the system's. The newer one is built when one needs it."""
+    on_newer = [each for each in workloads if choice == "newer" or each in _ON_NEWER_MOSQUITTO]
+    newer = newer_mosquitto() if on_newer and choice != "system" else None
+    return {workload: newer if workload in on_newer else None for workload in workloads}
 
 
 def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | None) -> Iterator[Summary]:
