@@ -114,14 +114,14 @@ def messaging_service(
 
 
 def gateway(
-    log_file: Path, *, port: int, grpc_port: int, broker_websocket_url: str, jwt_secret: str
+    log_file: Path, *, port: int, grpc_ports: Sequence[int], broker_websocket_url: str, jwt_secret: str
 ) -> PythonServer:
-    """The gateway in development mode, with the demo page and the token route."""
+    """The gateway in development mode, with the demo page and the token route, before all instances."""
     settings = {
         "MESSAGING_GATEWAY_ENVIRONMENT": "development",
         "MESSAGING_GATEWAY_HOST": LOOPBACK,
         "MESSAGING_GATEWAY_PORT": str(port),
-        "MESSAGING_GATEWAY_GRPC_TARGET": f"{LOOPBACK}:{grpc_port}",
+        "MESSAGING_GATEWAY_GRPC_TARGET": "ipv4:" + ",".join(f"{LOOPBACK}:{each}" for each in grpc_ports),
         "MESSAGING_GATEWAY_BROKER_WEBSOCKET_URL": broker_websocket_url,
         "MESSAGING_GATEWAY_JWT_SECRET": jwt_secret,
     }

@@ -133,7 +133,7 @@ class Stack:
         return gateway(
             self._folder.log_file("gateway"),
             port=self.ports.gateway,
-            grpc_port=self.ports.grpc,
+            grpc_ports=[self.ports.grpc],
             broker_websocket_url=broker_websocket_url,
             jwt_secret=secret,
         )

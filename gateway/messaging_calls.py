@@ -16,6 +16,8 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 _OPTIONS = (
+    # Every instance of the service can be asked, also one that stands by: all that the target names, in turn.
+    ("grpc.lb_policy_name", "round_robin"),
     # A service that restarts is found again within a second, not after the default's 20 s and more.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),

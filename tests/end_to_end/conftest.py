@@ -78,7 +78,7 @@ async def stack(
     page = gateway(
         tmp_path / "gateway.log",
         port=free_port(),
-        grpc_port=service.grpc_port,
+        grpc_ports=[service.grpc_port],
         broker_websocket_url=broker.websocket_url,
         jwt_secret=surroundings.jwt_secret,
     )

@@ -66,7 +66,7 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
     page = gateway(
         tmp_path / "gateway.log",
         port=free_port(),
-        grpc_port=bench.grpc_port,
+        grpc_ports=[bench.grpc_port],
         broker_websocket_url=bench.mosquitto.websocket_url,
         jwt_secret=bench.jwt_secret,
     )
