@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 
 LOOPBACK = "127.0.0.1"
 
+_LOWEST, _HIGHEST = 12_000, 32_000
+"""Below what Linux gives to outgoing connections: such a one would have the port before its server."""
+
 _handed_out: set[int] = set()
+# Not the module's own generator: whoever seeds that for a test would get the same ports again.
+_chance = random.SystemRandom()
 
 
 def free_port() -> int:
     """A loopback port nobody listens on, never the same twice in one process.
 
-    Nothing reserves the port: another process may take it before its user does.
+    Nothing reserves the port: another process may take it before its user does. Tests that run side by
+    side, and what they start, have different ports to choose from.
     """
+    side, sides = _side()
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if port not in _handed_out:
+        port = _chance.randrange(_LOWEST + side, _HIGHEST, sides)
+        if port not in _handed_out and is_free(port):
             _handed_out.add(port)
             return port
+
+
+def _side() -> tuple[int, int]:
+    """Which of how many workers of the test runner this is a part of."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return int(number), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def usual_or_free_port(usual: int) -> int:
