@@ -15,6 +15,7 @@ from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import BY_INDEX, Database
 from service.use_cases.ports import BatchWriter, ConversationRepository
 from tests.fakes import MemoryConversations, MemoryMessages
+from tests.leases import FENCE
 
 ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
 WITH_BOB = direct_conversation(ALICE, BOB)
@@ -48,7 +49,9 @@ async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
     else:
         database = Database(request.getfixturevalue("database_url"), planner=BY_INDEX)
         await database.open()
-        made = Adapters(PostgresBatchWriter(database), PostgresConversationRepository(database), database)
+        made = Adapters(
+            PostgresBatchWriter(database, FENCE), PostgresConversationRepository(database), database
+        )
     for conversation in (WITH_BOB, WITH_CAROL):
         await made.conversations.open(conversation, uuid7(0))
     yield made
