@@ -35,6 +35,9 @@ class LinkOptions:
     token: Callable[[], str]
     """Asked for a fresh JWT before every connection."""
     filters: Sequence[str]
+    demand_lease: Callable[[], None] = lambda: None
+    """Called before every connection, which would take the place of another instance's: raises
+    `LeaseLost` when none may be made, and that ends `run`."""
     jitter: Callable[[float, float], float] = field(default=random.uniform)
 
 
@@ -84,7 +87,10 @@ class BrokerLinks:
         return self._session.is_idle and all(publisher.is_idle for publisher in self._publishers)
 
     async def run(self) -> None:
-        """Connects, and connects again after every loss, with jittered back-off; until `close`."""
+        """Connects, and connects again after every loss, with jittered back-off; until `close`.
+
+        Cancelled, it cuts all links off as they are.
+        """
         delay = _FIRST_DELAY_S
         while not self._closing:
             started = asyncio.get_running_loop().time()
@@ -94,6 +100,8 @@ class BrokerLinks:
                 if self._closing:
                     return
                 _log.warning("broker_link_lost", reason=str(error) or type(error).__name__)
+            finally:
+                BROKER_CONNECTED.set(0)
             if self.is_ready:
                 BROKER_RECONNECTS.inc()
             # A link that ends as soon as it is ready (another instance with our client id,
@@ -102,7 +110,6 @@ class BrokerLinks:
                 delay = 0.0
             for ready in self._ready.values():
                 ready.clear()
-            BROKER_CONNECTED.set(0)
             await asyncio.sleep(self._options.jitter(delay / 2, delay))
             delay = min(max(delay * 2, _FIRST_DELAY_S), _LONGEST_DELAY_S)
 
@@ -159,6 +166,7 @@ class BrokerLinks:
             else:
                 _, socket = await loop.create_connection(new_socket, options.host, options.port)
             self._sockets[connection] = socket
+            options.demand_lease()
             connection.connect(options.username, options.token().encode())
             self.flush()
             await self._until_ready(connection, socket)

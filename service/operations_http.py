@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,19 +13,27 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-Readiness = Callable[[], Awaitable[Mapping[str, bool]]]
-"""Names each part that must be there to serve, and whether it is."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether an instance serves, and as what."""
+
+    parts: Mapping[str, bool]
+    """Each part that must be there to serve, and whether it is."""
+    role: str
+    """`active`, or `standby` for an instance that serves gRPC only."""
 
 
-def operations_app(readiness: Readiness) -> Starlette:
-    """The three routes; `/readyz` answers 503 and names what is missing."""
+def operations_app(readiness: Callable[[], Awaitable[Readiness]]) -> Starlette:
+    """The three routes; `/readyz` says which parts are there, and answers 503 when one is missing."""
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        parts = await readiness()
-        return JSONResponse(dict(parts), status_code=200 if all(parts.values()) else 503)
+        now = await readiness()
+        body = {**now.parts, "role": now.role}
+        return JSONResponse(body, status_code=200 if all(now.parts.values()) else 503)
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

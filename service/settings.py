@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     broker_client_id: Annotated[
         str, StringConstraints(pattern=r"^messaging-service:[A-Za-z0-9._@-]{1,60}$")
     ] = "messaging-service:bridge"
-    """Stable, so that the broker keeps the session of an instance that restarts."""
+    """Stable, so that the broker keeps the session of an instance that restarts. Of the instances with the
+    same id one is active, by the lease of this name; the others stand by."""
+    lease_limit_s: Annotated[float, Field(ge=1, le=60)] = 3.0
+    """For how long the active instance may be silent (stopped, its host gone) before a standby takes over.
+    One that ends is followed at once."""
     broker_publishers: Annotated[int, Field(ge=1, le=64)] = 4
     """Links beside the session that messages go out on. Mosquitto 2.0 reads one packet a link each time
     that it looks at all of its WebSocket clients, so a few links spare it most of that."""

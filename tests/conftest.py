@@ -23,6 +23,7 @@ from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
 from devstack.redis_server import RedisServer
 from service.storage.migrations import migrate
+from tests.leases import take_lease
 
 _TEMPLATE = "migrated_template"
 
@@ -93,9 +94,10 @@ def mosquitto_server(servers_folder: Path, jwt_options: JwtOptions) -> Iterator[
 
 @pytest.fixture(scope="session")
 def migrated_template(postgresql_server: PostgreSQLServer) -> str:
-    """Name of a database with the schema and nothing in it."""
+    """Name of a database with the schema and the lease of the tests in it."""
     postgresql_server.create_database(_TEMPLATE)
     migrate(postgresql_server.url(_TEMPLATE))
+    take_lease(postgresql_server.url(_TEMPLATE))
     return _TEMPLATE
 
 

@@ -13,7 +13,7 @@ from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserI
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.domain.receipts import Mark, Position, Positions
-from service.use_cases.ports import Committed
+from service.use_cases.ports import Committed, LeaseLost
 
 
 class MemoryConversations:
@@ -52,17 +52,24 @@ class MemoryMessages:
         self.hiding: set[UserId] = set()
         """Users who let nobody see what they read."""
         self.batches: list[int] = []
+        self.lease_is_lost = False
 
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
         return self._by_key.get((sender, key.int))
 
     async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        self._demand_lease()
         self.batches.append(len(drafts))
         return [self._append(draft) for draft in drafts]
 
     async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
+        self._demand_lease()
         self.batches.append(len(marks))
         return self._advance(marks)
+
+    def _demand_lease(self) -> None:
+        if self.lease_is_lost:
+            raise LeaseLost("told to be")
 
     def _append(self, draft: Draft) -> Committed | None:
         if draft.key in self._by_key:
@@ -129,6 +136,7 @@ class MemoryPreferences:
         self.stored: dict[UserId, Preferences] = {}
         self.gate: asyncio.Event | None = None
         """Changes wait for it, if there is one."""
+        self.lease_is_lost = False
 
     async def of(self, user: UserId) -> Preferences:
         return self.stored.get(user, Preferences())
@@ -138,6 +146,8 @@ class MemoryPreferences:
     ) -> Preferences:
         if self.gate is not None:
             await self.gate.wait()
+        if self.lease_is_lost:
+            raise LeaseLost("told to be")
         old = await self.of(user)
         self.stored[user] = Preferences(
             read_receipts=old.read_receipts if read_receipts is None else read_receipts,

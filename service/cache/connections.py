@@ -103,6 +103,7 @@ class CachedConnections:
         # FIFO and our own expiry: reading cachetools' timed caches costs ten times as much.
         self._answers: FIFOCache[Pair, _Answer] = FIFOCache(max_pairs)
         self._flights: dict[Pair, _Flight] = {}
+        self._keeps_answers = True
 
     def known(self, user: UserId, other: UserId) -> bool | None:
         """What this process knows without asking; None when it must ask."""
@@ -158,6 +159,14 @@ class CachedConnections:
         for flight in self._flights.values():
             flight.overtaken = True
 
+    def keep_answers(self, keep: bool) -> None:
+        """Whether answers stay in memory; either way, those that are there are dropped.
+
+        Only who is told of changes may keep them: the shared layer is told by somebody always.
+        """
+        self._keeps_answers = keep
+        self.forget_everything()
+
     async def aclose(self) -> None:
         """Waits for the lookups under way, each bounded by the deadlines of the layers."""
         await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
@@ -180,8 +189,7 @@ class CachedConnections:
                 asked_at = self._clock()
                 connected, lifetime = await self._ask(flight, user, other)
                 if not flight.overtaken:
-                    share = _REFRESHED_FROM + (_REFRESHED_UNTIL - _REFRESHED_FROM) * (hash(pair) % 256) / 256
-                    self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
+                    self._keep(pair, connected, asked_at, lifetime)
                     return connected
         finally:
             del self._flights[pair]
@@ -189,6 +197,11 @@ class CachedConnections:
             code = ErrorCode.AUTHORIZATION_UNAVAILABLE
             raise Rejected(code, "the connection is changing right now", retry_after_ms=100)
         return False
+
+    def _keep(self, pair: Pair, connected: bool, asked_at: float, lifetime: float) -> None:
+        if self._keeps_answers:
+            share = _REFRESHED_FROM + (_REFRESHED_UNTIL - _REFRESHED_FROM) * (hash(pair) % 256) / 256
+            self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
 
     async def _ask(self, flight: _Flight, user: UserId, other: UserId) -> tuple[bool, float]:
         """The answer of the first layer that has one, and how long it may be kept here."""

@@ -11,6 +11,7 @@ from psycopg.rows import tuple_row
 from service.domain.message import Draft
 from service.storage.arrays import ByteaArray, IntArray, Packed, TextArray, UuidArray
 from service.storage.direct import DirectConnection
+from service.storage.fence import Fence
 from service.use_cases.ports import Committed
 
 # A batch of one, which is most of them while a second has fewer messages than commits: the same
@@ -19,7 +20,7 @@ _APPEND_ONE = """
 WITH advanced AS (
     UPDATE conversation
     SET last_seq = last_seq + 1, activity_id = greatest(activity_id, $2::uuid)
-    WHERE id = $1::uuid
+    WHERE id = $1::uuid AND demand_lease($7::text, $8::int8)
     RETURNING last_seq
 )
 INSERT INTO message (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)
@@ -43,7 +44,7 @@ WITH target AS MATERIALIZED (
     UPDATE conversation AS c
     SET last_seq = c.last_seq + t.messages, activity_id = greatest(c.activity_id, t.activity_id)
     FROM target AS t
-    WHERE c.id = t.id
+    WHERE c.id = t.id AND demand_lease($11::text, $12::int8)
     RETURNING t.place, c.last_seq - t.messages AS before
 ), base AS MATERIALIZED (
     -- Nothing, where a conversation is missing: what comes of it has no place in any.
@@ -76,7 +77,11 @@ WITH batch AS (
          WITH ORDINALITY
          AS b (message_id, conversation_id, sender_id, client_message_id, body_hash, text, place)
 ), locked AS MATERIALIZED (
-    SELECT id, last_seq FROM conversation WHERE id = ANY (%b::uuid[]) ORDER BY id FOR UPDATE
+    SELECT id, last_seq
+    FROM conversation
+    WHERE id = ANY (%b::uuid[]) AND demand_lease(%b::text, %b::int8)
+    ORDER BY id
+    FOR UPDATE
 ), found AS MATERIALIZED (
     SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.client_message_id, m.body_hash, m.created_at
     FROM batch AS b
@@ -117,13 +122,15 @@ APPEND_STATEMENTS = {"append_one": _APPEND_ONE, "append_new": _APPEND_NEW}
 """What `append_new` needs prepared."""
 
 
-async def append_new(connection: DirectConnection, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+async def append_new(
+    connection: DirectConnection, drafts: Sequence[Draft], fence: Fence
+) -> Sequence[Committed | None]:
     """Appends messages whose keys are new to conversations that exist.
 
     Raises `psycopg.errors.IntegrityError` where one of them is not so; nothing is stored then.
     """
     if len(drafts) == 1:
-        return [await _append_one(connection, drafts[0])]
+        return [await _append_one(connection, drafts[0], fence)]
     latest = {draft.conversation_id.int: draft for draft in drafts}
     target_of = {number: place for place, number in enumerate(sorted(latest), start=1)}
     counts = [0] * (len(latest) + 1)
@@ -146,6 +153,7 @@ async def append_new(connection: DirectConnection, drafts: Sequence[Draft]) -> S
         UuidArray(draft.client_message_id for draft in drafts),
         ByteaArray(draft.body_hash for draft in drafts),
         TextArray(draft.text for draft in drafts),
+        *fence.parameters,
     )
     ((before, created_at),) = await connection.execute("append_new", parameters)
     return [
@@ -160,7 +168,7 @@ async def append_new(connection: DirectConnection, drafts: Sequence[Draft]) -> S
     ]
 
 
-async def _append_one(connection: DirectConnection, draft: Draft) -> Committed | None:
+async def _append_one(connection: DirectConnection, draft: Draft, fence: Fence) -> Committed | None:
     parameters = (
         Packed(draft.conversation_id.bytes),
         Packed(draft.id.bytes),
@@ -168,6 +176,7 @@ async def _append_one(connection: DirectConnection, draft: Draft) -> Committed |
         Packed(draft.client_message_id.bytes),
         Packed(draft.body_hash),
         Packed(draft.text.encode()),
+        *fence.parameters,
     )
     rows = await connection.execute("append_one", parameters)
     if not rows:
@@ -183,7 +192,7 @@ async def _append_one(connection: DirectConnection, draft: Draft) -> Committed |
 
 
 async def append_any(
-    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft]
+    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft], fence: Fence
 ) -> Sequence[Committed | None]:
     """Appends messages of which some may be in history already, or in no conversation (None).
 
@@ -197,6 +206,7 @@ async def append_any(
         ByteaArray(draft.body_hash for draft in drafts),
         TextArray(draft.text for draft in drafts),
         UuidArray({draft.conversation_id for draft in drafts}),
+        *fence.parameters,
     )
     async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(_APPEND_ANY, parameters)

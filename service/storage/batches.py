@@ -14,7 +14,8 @@ from service.domain.message import Draft
 from service.domain.receipts import Mark, Position
 from service.storage.append import APPEND_STATEMENTS, append_any, append_new, committed
 from service.storage.database import Database, translated_errors
-from service.storage.marks import ADVANCE, LOOK_UP, advance
+from service.storage.fence import Fence
+from service.storage.marks import MARK_STATEMENTS, advance
 from service.use_cases.ports import Committed
 
 _FIND = """
@@ -36,13 +37,20 @@ class PostgresBatchWriter:
     """The `BatchWriter` port on PostgreSQL: messages and marks on a connection each.
 
     So neither waits for the other's commit. What is out of the ordinary goes over the database's pool.
+    Commits are made under `fence`: both methods that commit raise `LeaseLost` once it has fallen.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, fence: Fence) -> None:
         self._database = database
+        self._fence = fence
         self._appends = database.direct(APPEND_STATEMENTS)
-        self._advances = database.direct({"advance": ADVANCE, "look_up": LOOK_UP})
+        self._advances = database.direct(MARK_STATEMENTS)
         self._resends_until = 0.0
+
+    def close(self) -> None:
+        """Gives the two connections up: the writer of the next lease has its own."""
+        for connection in (self._appends, self._advances):
+            self._database.give_up(connection)
 
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
         """See `BatchWriter.find`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
@@ -60,7 +68,7 @@ class PostgresBatchWriter:
         with translated_errors("append"):
             if time.monotonic() >= self._resends_until:
                 try:
-                    return await append_new(self._appends, drafts)
+                    return await append_new(self._appends, drafts, self._fence)
                 except (psycopg.errors.IntegrityError, psycopg.errors.DeadlockDetected):
                     self._resends_until = time.monotonic() + _RESENDS_LAST_S
             return await _patient()(self._append_any, drafts)
@@ -68,11 +76,11 @@ class PostgresBatchWriter:
     async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
         """See `BatchWriter.advance`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         with translated_errors("advance"):
-            return await _patient()(advance, self._advances, marks)
+            return await _patient()(advance, self._advances, marks, self._fence)
 
     async def _append_any(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
         async with self._database.connection() as connection:
-            return await append_any(connection, drafts)
+            return await append_any(connection, drafts, self._fence)
 
 
 def _patient() -> AsyncRetrying:

@@ -13,6 +13,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.domain.errors import ErrorCode, Rejected
 from service.storage.direct import DirectConnection, DirectPool
+from service.storage.fence import FALLEN
+from service.use_cases.ports import LeaseLost
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +50,8 @@ def translated_errors(operation: str) -> Iterator[None]:
     """Turns "the database cannot do this now" into `Rejected(STORAGE_UNAVAILABLE)`.
 
     Lost and refused connections, exhausted pools, shutdowns, full disks and
-    cancelled statements count; any other refusal becomes a `StorageFault`.
+    cancelled statements count; a fence that has fallen is a `LeaseLost`; any
+    other refusal becomes a `StorageFault`.
     """
     try:
         yield
@@ -61,6 +64,8 @@ def translated_errors(operation: str) -> Iterator[None]:
             retry_after_ms=STORAGE_RETRY_AFTER_MS,
         ) from error
     except psycopg.Error as error:
+        if error.sqlstate == FALLEN:
+            raise LeaseLost("another instance has taken it") from None
         raise StorageFault(operation, error.sqlstate, error.diag.constraint_name) from None
 
 
@@ -128,6 +133,11 @@ class Database:
         connection = DirectConnection(self._url, statements, connect=connect)
         self._direct.append(connection)
         return connection
+
+    def give_up(self, connection: DirectConnection) -> None:
+        """Closes one of these for good."""
+        self._direct.remove(connection)
+        connection.close()
 
     def direct_pool(self, statements: Mapping[str, str], size: int) -> DirectPool:
         """Several of these, for statements that many ask for at once."""

@@ -27,11 +27,22 @@ Parameter = Packed | PackedArray
 class DirectConnection:
     """Runs prepared statements, one after the other; connects when it must."""
 
-    def __init__(self, url: str, statements: Mapping[str, str], *, connect: Mapping[str, Any]) -> None:
-        """`statements` are SQL with `$1`, `$2`, ... by name; `connect` is for psycopg."""
+    def __init__(
+        self,
+        url: str,
+        statements: Mapping[str, str],
+        *,
+        connect: Mapping[str, Any],
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`statements` are SQL with `$1`, `$2`, ... by name; `connect` is for psycopg.
+
+        `on_closed` hears at once when a connection is lost or closed.
+        """
         self._url = url
         self._statements = statements
         self._connect = connect
+        self._on_closed = on_closed
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._socket = -1
         """Kept here: libpq forgets the socket of a connection that it finds lost."""
@@ -87,6 +98,7 @@ class DirectConnection:
             loop.remove_reader(self._socket)
             loop.remove_writer(self._socket)
             connection.pgconn.finish()
+            self._on_closed()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._connect)

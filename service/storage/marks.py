@@ -11,6 +11,7 @@ from service.domain.ids import MessageId
 from service.domain.receipts import Mark, Position
 from service.storage.arrays import BigIntArray, BoolArray, IntArray, TextArray, UuidArray
 from service.storage.direct import DirectConnection
+from service.storage.fence import Fence
 
 # Participants are locked in the order of their key, so that two instances
 # cannot deadlock; what is compared and stored comes from the locked rows.
@@ -20,13 +21,14 @@ from service.storage.direct import DirectConnection
 # The marks of one participant share a group number, and what belongs together
 # is put together by the caller: nested loops are all the joins there are here
 # (`BY_INDEX`), and over two lists they would cost the product of both lengths.
-ADVANCE = """
+_ADVANCE = """
 WITH aimed AS MATERIALIZED (
     SELECT mark.*, message.seq
     FROM unnest($1::int4[], $2::uuid[], $3::text[],
                 $4::uuid[], $5::boolean[])
          WITH ORDINALITY AS mark (member, conversation_id, user_id, message_id, is_read, place)
     JOIN message ON message.id = mark.message_id AND message.conversation_id = mark.conversation_id
+    WHERE demand_lease($6::text, $7::int8)
 ), goal AS (
     SELECT member, conversation_id, user_id,
            max(seq) AS delivered, coalesce(max(seq) FILTER (WHERE is_read), 0) AS read
@@ -65,7 +67,7 @@ SELECT member, place, seq, NULL, NULL, NULL, NULL, NULL FROM aimed
 """
 
 # Where positions are that a mark did not move, and since when.
-LOOK_UP = """
+_LOOK_UP = """
 SELECT at.place,
        (SELECT m.id FROM message AS m WHERE m.conversation_id = at.conversation_id AND m.seq = at.seq),
        (SELECT l.created_at FROM receipt AS l
@@ -74,6 +76,9 @@ SELECT at.place,
 FROM unnest($1::int4[], $2::uuid[], $3::text[], $4::boolean[],
             $5::int8[]) AS at (place, conversation_id, user_id, is_read, seq)
 """
+
+MARK_STATEMENTS = {"advance": _ADVANCE, "look_up": _LOOK_UP}
+"""What `advance` needs prepared."""
 
 
 @dataclass(slots=True)
@@ -94,11 +99,12 @@ class _Participation:
         return self.delivered_before, max(self.delivered_before, self.delivered)
 
 
-async def advance(connection: DirectConnection, marks: Sequence[Mark]) -> Sequence[Position | None]:
+async def advance(
+    connection: DirectConnection, marks: Sequence[Mark], fence: Fence
+) -> Sequence[Position | None]:
     """Where every mark's participant stands afterwards; None for a message not in the conversation.
 
     Of the marks that reach the same new position only the first one `moved` it.
-    `ADVANCE` and `LOOK_UP` are prepared in the connection.
     """
     numbers: dict[tuple[int, str], int] = {}
     members = [numbers.setdefault((mark.conversation_id.int, mark.user_id), len(numbers)) for mark in marks]
@@ -108,6 +114,7 @@ async def advance(connection: DirectConnection, marks: Sequence[Mark]) -> Sequen
         TextArray(mark.user_id for mark in marks),
         UuidArray(mark.message_id for mark in marks),
         BoolArray([mark.is_read for mark in marks]),
+        *fence.parameters,
     )
     positions, unmoved = _positions(marks, members, await connection.execute("advance", parameters))
     if unmoved:

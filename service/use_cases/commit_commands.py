@@ -19,7 +19,7 @@ from service.use_cases.authorize import NOT_CONNECTED, Authorize
 from service.use_cases.group_commit import GroupCommit
 from service.use_cases.incidents import incident
 from service.use_cases.mark_position import MarkCommand, Marked, marked
-from service.use_cases.ports import BatchWriter, Committed, ConversationRepository
+from service.use_cases.ports import BatchWriter, Committed, ConversationRepository, LeaseLost
 from service.use_cases.send_message import SendCommand, Sent, drafted, sent
 from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
 
@@ -51,7 +51,9 @@ class CommitCommands(Generic[Ticket]):
     gets a lane: its commands queue there, in order, until the answer is in,
     while everybody else's go on. What is authorized waits for the next group
     commit: messages and marks apart, so that a receipt never delays a message.
-    Results go to `deliver` a batch at a time, exactly one for every `submit`.
+    Results go to `deliver` a batch at a time, exactly one for every `submit`,
+    unless the lease is lost: then `run` raises `LeaseLost`, and whoever has the
+    lease answers what is left.
     """
 
     def __init__(
@@ -73,6 +75,9 @@ class CommitCommands(Generic[Ticket]):
         self._now_ns = now_ns
         self._lanes: dict[UserId, deque[tuple[Command, Ticket]]] = {}
         self._lane_tasks: set[asyncio.Task[None]] = set()
+        self._lost: LeaseLost | None = None
+        """What a lane has found out."""
+        self._lost_in_lane = asyncio.Event()
         self._messages: GroupCommit[_Waiting[Draft, Ticket]] = GroupCommit(
             self._commit_messages, limit=batch_limit
         )
@@ -96,14 +101,21 @@ class CommitCommands(Generic[Ticket]):
         task.add_done_callback(self._lane_tasks.discard)
 
     async def run(self) -> None:
-        """Commits batches until cancelled."""
+        """Commits batches until cancelled; raises `LeaseLost`."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._messages.run(), name="messages")
                 tasks.create_task(self._marks.run(), name="marks")
+                tasks.create_task(self._end_with_lanes(), name="lanes")
         finally:
             for task in self._lane_tasks:
                 task.cancel()
+
+    async def _end_with_lanes(self) -> None:
+        """Lanes are tasks of their own: what one of them finds out ends the pipeline here."""
+        await self._lost_in_lane.wait()
+        assert self._lost is not None
+        raise self._lost
 
     async def _work_off(self, user: UserId) -> None:
         """Authorizes one user's commands in order until its lane is empty."""
@@ -119,6 +131,9 @@ class CommitCommands(Generic[Ticket]):
                 except Exception:
                     # What is behind it in the lane has an answer coming, too.
                     self._deliver([(ticket, incident("answer", command.id))])
+        except LeaseLost as lost:
+            self._lost = lost
+            self._lost_in_lane.set()
         finally:
             del self._lanes[user]
             LANES.dec()
@@ -143,6 +158,8 @@ class CommitCommands(Generic[Ticket]):
             return await self._authorize.participation(command.user_id, command.conversation_id)
         except Rejected as error:
             return error.rejection
+        except LeaseLost:
+            raise
         except Exception:
             return incident("authorize", command.id)
 
@@ -183,6 +200,8 @@ class CommitCommands(Generic[Ticket]):
             rows = await self._writer.append(drafts)
         except Rejected as error:
             self._deliver([(waiting.ticket, error.rejection) for waiting in batch])
+        except LeaseLost:
+            raise
         except Exception:
             if len(batch) == 1:
                 self._deliver([(batch[0].ticket, incident("commit", drafts[0].client_message_id))])
@@ -207,6 +226,8 @@ class CommitCommands(Generic[Ticket]):
             positions = await self._writer.advance([waiting.work for waiting in batch])
         except Rejected as error:
             self._deliver([(waiting.ticket, error.rejection) for waiting in batch])
+        except LeaseLost:
+            raise
         except Exception:
             if len(batch) == 1:
                 self._deliver([(batch[0].ticket, incident("commit", batch[0].work.message_id))])

@@ -43,7 +43,8 @@ class SetPreferences:
     ) -> Preferences:
         """Changes what is not None and returns what holds now.
 
-        Raises `Rejected`: INVALID_PAYLOAD when there is nothing to change, STORAGE_UNAVAILABLE.
+        Raises `Rejected`: INVALID_PAYLOAD when there is nothing to change, STORAGE_UNAVAILABLE;
+        and `LeaseLost` where changes are made under a lease.
         """
         if read_receipts is None and invisible is None:
             raise Rejected(ErrorCode.INVALID_PAYLOAD, "give readReceipts or invisible")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,6 +15,7 @@ from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import BY_INDEX, Database
 from service.use_cases.ports import BatchWriter, ConversationRepository
 from tests.fakes import MemoryConversations, MemoryMessages
+from tests.leases import FENCE, take_lease
 
 ALICE, BOB, CAROL = UserId("alice"), UserId("bob"), UserId("carol")
 WITH_BOB = direct_conversation(ALICE, BOB)
@@ -23,11 +24,12 @@ WITH_CAROL = direct_conversation(ALICE, CAROL)
 
 @dataclass
 class Adapters:
-    """One implementation of the ports, and how to make a user hide what it reads."""
+    """One implementation of the ports, how to make a user hide what it reads, and how to lose the lease."""
 
     writer: BatchWriter
     conversations: ConversationRepository
     database: Database | None
+    lose_lease: Callable[[], None]
     hiding: set[UserId] = field(default_factory=set)
 
     async def hide(self, user: UserId) -> None:
@@ -39,16 +41,33 @@ class Adapters:
                 )
 
 
+def lose_in_postgresql(database_url: str) -> Callable[[], None]:
+    def lose() -> None:
+        take_lease(database_url)
+
+    return lose
+
+
 @pytest_asyncio.fixture(params=["memory", "postgresql"])
 async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
     if request.param == "memory":
         fake = MemoryConversations()
         messages = MemoryMessages(fake)
-        made = Adapters(messages, fake, None, messages.hiding)
+
+        def lose() -> None:
+            messages.lease_is_lost = True
+
+        made = Adapters(messages, fake, None, lose, messages.hiding)
     else:
-        database = Database(request.getfixturevalue("database_url"), planner=BY_INDEX)
+        url = request.getfixturevalue("database_url")
+        database = Database(url, planner=BY_INDEX)
         await database.open()
-        made = Adapters(PostgresBatchWriter(database), PostgresConversationRepository(database), database)
+        made = Adapters(
+            PostgresBatchWriter(database, FENCE),
+            PostgresConversationRepository(database),
+            database,
+            lose_in_postgresql(url),
+        )
     for conversation in (WITH_BOB, WITH_CAROL):
         await made.conversations.open(conversation, uuid7(0))
     yield made

@@ -18,6 +18,7 @@ from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.use_cases.ports import BatchWriter, Committed
 from tests.contract.batch_writer.conftest import ALICE, BOB, WITH_BOB, WITH_CAROL
+from tests.leases import FENCE
 
 
 def draft(text: str = "hello", conversation: Conversation = WITH_BOB, sender: UserId = ALICE) -> Draft:
@@ -93,7 +94,7 @@ async def test_instances_that_race_for_one_key_agree_and_leave_no_hole(
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
     drafts = [draft(str(n), (WITH_BOB, WITH_CAROL)[n % 2]) for n in range(120)]
-    writers = (PostgresBatchWriter(one), PostgresBatchWriter(other))
+    writers = (PostgresBatchWriter(one, FENCE), PostgresBatchWriter(other, FENCE))
     results = await asyncio.gather(
         *(append(writers[0], drafts[start : start + 6]) for start in range(0, 120, 6)),
         *(append(writers[1], drafts[start : start + 8][::-1]) for start in range(0, 120, 8)),
@@ -126,7 +127,7 @@ async def test_one_key_raced_into_two_conversations_leaves_no_hole(
     repository = PostgresConversationRepository(two_instances[0])
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
-    writers = [PostgresBatchWriter(database) for database in two_instances]
+    writers = [PostgresBatchWriter(database, FENCE) for database in two_instances]
     for number in range(60):
         mine = draft(str(number))
         yours = replace(mine, conversation_id=WITH_CAROL.id, id=MessageId(uuid7(3)))
@@ -149,7 +150,7 @@ async def test_text_is_stored_byte_for_byte(text: str, database_url: str) -> Non
     database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
-    await append(PostgresBatchWriter(database), [draft(text)])
+    await append(PostgresBatchWriter(database, FENCE), [draft(text)])
     await database.close()
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT text, convert_to(text, 'UTF8') FROM message").fetchone()

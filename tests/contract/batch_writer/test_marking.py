@@ -18,6 +18,7 @@ from service.storage.database import Database
 from service.use_cases.ports import BatchWriter
 from tests.contract.batch_writer.conftest import ALICE, BOB, WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft
+from tests.leases import FENCE
 
 
 async def messages(writer: BatchWriter, count: int) -> list[MessageId]:
@@ -121,7 +122,7 @@ async def test_marks_raced_through_two_instances_only_ever_move_forward(database
     for database in databases:
         await database.open()
     await PostgresConversationRepository(databases[0]).open(WITH_BOB, MessageId(uuid4()))
-    writers = [PostgresBatchWriter(database) for database in databases]
+    writers = [PostgresBatchWriter(database, FENCE) for database in databases]
     ids = await messages(writers[0], 100)
     shuffled = random.Random(7)
     orders = [shuffled.sample(ids, len(ids)) for _ in writers]

@@ -26,6 +26,7 @@ from service.use_cases.ports import BatchWriter, Committed
 from tests.contract.batch_writer.conftest import ALICE, BOB, CAROL, WITH_BOB, WITH_CAROL
 from tests.contract.batch_writer.test_appending import append, draft
 from tests.contract.batch_writer.test_marking import mark, summary
+from tests.leases import FENCE
 
 
 @pytest.fixture(params=[0.0, 60.0], ids=["short statement first", "long statement for a while"], autouse=True)
@@ -96,7 +97,7 @@ async def test_both_statements_make_the_same_rows_of_the_same_messages(database_
             outcomes = [await _outcome(database, append_, drafts) for append_ in (append_new, append_any)]
             assert outcomes[0] == outcomes[1]
             # The next batch starts from here.
-            await append(PostgresBatchWriter(database), drafts)
+            await append(PostgresBatchWriter(database, FENCE), drafts)
     finally:
         await database.close()
 
@@ -118,7 +119,7 @@ async def _outcome(database: Database, append_: Any, drafts: Sequence[Draft]) ->
     """What the statement answers and what it stores, taken back afterwards."""
     async with database.connection() as connection, connection.transaction(force_rollback=True):
         at: Any = InTransaction(connection) if append_ is append_new else connection
-        rows: Sequence[Committed | None] = await append_(at, drafts)
+        rows: Sequence[Committed | None] = await append_(at, drafts, FENCE)
         stored = [await (await connection.execute(query)).fetchall() for query in (_MESSAGES, _CONVERSATIONS)]
         moments = await (await connection.execute("SELECT created_at FROM message ORDER BY seq")).fetchall()
     assert {row.created_at for row in rows if row} <= {moment for (moment,) in moments}
@@ -130,13 +131,13 @@ async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(d
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
     stored = draft("1")
-    await append(PostgresBatchWriter(database), [stored])
+    await append(PostgresBatchWriter(database, FENCE), [stored])
     lost = replace(draft("lost"), conversation_id=ConversationId(uuid4()))
     try:
         for odd in (again(stored), lost):
             direct = database.direct(APPEND_STATEMENTS)
             with pytest.raises(psycopg.errors.IntegrityError):
-                await append_new(direct, [draft("before"), odd, draft("after")])
+                await append_new(direct, [draft("before"), odd, draft("after")], FENCE)
         async with database.connection() as connection:
             counts = await connection.execute(
                 "SELECT (SELECT count(*) FROM message), (SELECT last_seq FROM conversation)"
@@ -154,7 +155,7 @@ async def test_resends_raced_with_new_messages_through_two_instances_leave_no_ho
     repository = PostgresConversationRepository(instances[0])
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
-    writers = [PostgresBatchWriter(database) for database in instances]
+    writers = [PostgresBatchWriter(database, FENCE) for database in instances]
     old = [draft(f"old {number}", (WITH_BOB, WITH_CAROL)[number % 2]) for number in range(20)]
     originals = await append(writers[0], old)
     new = [draft(f"new {number}", (WITH_CAROL, WITH_BOB)[number % 2]) for number in range(40)]

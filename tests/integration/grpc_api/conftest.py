@@ -38,6 +38,7 @@ from service.use_cases.sync_conversation import SyncConversation
 from tests.conftest import MintToken
 from tests.contract.conversation_reader.seeding import PostgresSeed
 from tests.integration.grpc_api.client import AUDIENCE, Client, connect
+from tests.leases import FENCE
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
 
 
@@ -111,7 +112,7 @@ def service(database: Database, connections: ConnectedPairs, presence: RedisPres
 @pytest.fixture
 def writer(database: Database) -> PostgresBatchWriter:
     """What marks go through, as in the service."""
-    return PostgresBatchWriter(database)
+    return PostgresBatchWriter(database, FENCE)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.storage.preferences import PostgresPreferences
 from service.storage.presence import PostgresCounterparts, PostgresLastSeen
+from service.use_cases.ports import LeaseLost
+from tests.leases import FENCE, take_lease
 
 ALICE = UserId("alice")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -58,3 +60,17 @@ async def test_preferences_change_one_by_one(database: Database) -> None:
     assert changed == Preferences(read_receipts=False, invisible=True) == await preferences.of(ALICE)
     changed = await preferences.change(ALICE, read_receipts=True, invisible=False)
     assert changed == Preferences()
+
+
+async def test_preferences_under_a_lease_change_only_while_it_is_held(
+    database: Database, database_url: str
+) -> None:
+    preferences = PostgresPreferences(database, FENCE)
+    changed = await preferences.change(ALICE, read_receipts=None, invisible=True)
+    assert changed == Preferences(invisible=True)
+    held = take_lease(database_url)
+    with pytest.raises(LeaseLost):
+        await preferences.change(ALICE, read_receipts=None, invisible=False)
+    assert await preferences.of(ALICE) == Preferences(invisible=True)
+    changed = await PostgresPreferences(database, held).change(ALICE, read_receipts=False, invisible=None)
+    assert changed == Preferences(read_receipts=False, invisible=True)
