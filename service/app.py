@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from bridge.connection import ConnectOptions
-from bridge.inbound import Inbound
+from bridge.dead_letters import DeadLetters
+from bridge.inbound import Inbound, RateLimits
 from bridge.outbound import Outbound, Request
 from bridge.publisher import Publisher
 from bridge.session import Delivery, Session
@@ -20,6 +21,8 @@ from bridge.topics import Topics
 from bridge.transport import BrokerLinks, LinkOptions
 from service.cache.connections import CachedConnections
 from service.cache.presence import RedisPresence
+from service.cache.rate_counts import RateCounts
+from service.cache.rate_limit import UserRateLimit
 from service.cache.redis_connections import RedisConnections
 from service.domain.errors import Rejected
 from service.grpc_api.authentication import TokenVerifier
@@ -48,6 +51,7 @@ from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
 from service.use_cases.relay_typing import RelayTyping
 from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.shedding import Shedding
 from service.use_cases.sync_conversation import SyncConversation
 from service.use_cases.tell_presence import TellPresence
 from service.use_cases.track_presence import TrackPresence
@@ -86,6 +90,11 @@ class App:
         self._conversations = PostgresConversationRepository(self._database)
         self._reader = PostgresConversationReader(self._database)
         self._authorize = Authorize(self._conversations, self._connections, time.time_ns)
+        self._rate_counts = RateCounts(str(settings.redis_url))
+        self._limits = RateLimits(
+            sends=UserRateLimit("sends", settings.sends_limit, self._rate_counts),
+            commands=UserRateLimit("commands", settings.commands_limit, self._rate_counts),
+        )
         self._wire_bridge(token)
         self._grpc = self._wire_grpc()
         self._http = OperationsServer(
@@ -100,13 +109,18 @@ class App:
         flush = self._links.flush
         signals = Signals(topics, session, publishers, flush, presence_lifetime_s=settings.presence_lease_s)
         self._wire_signals(signals)
-        outbound = Outbound(topics, session, publishers, flush, on_sent=self._typing.sent)
+        dead_letters = DeadLetters(topics, publishers)
+        outbound = Outbound(topics, session, publishers, flush, dead_letters, on_sent=self._typing.sent)
+        of_all = settings.waiting_limit_in_force
+        of_user = max(1, of_all // 2)
         self._commands: CommitCommands[Request] = CommitCommands(
             self._authorize,
             self._conversations,
             PostgresBatchWriter(self._commits),
             SetPreferences(self._preferences, self._presence.preferences_changed),
             outbound.deliver,
+            shedding=Shedding(of_all, of_user),
+            lane_limit=of_user,
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
         )
@@ -117,8 +131,11 @@ class App:
             self._commands,
             sync,
             self._connections,
+            self._limits,
+            dead_letters,
             typing=self._typing,
             presence=self._presence,
+            lane_limit=of_user,
             # The bridge answers by itself, with the command's request id.
         )
 
@@ -192,6 +209,7 @@ class App:
             get_presence=self._get_presence,
             get_preferences=self._get_preferences,
             set_preferences=self._set_preferences,
+            writes=self._limits.commands,
         )
         verifier = TokenVerifier(
             algorithm=settings.jwt_algorithm,
@@ -248,6 +266,7 @@ class App:
         await self._connections.aclose()
         await self._redis.aclose()
         await self._presence_store.aclose()
+        await self._rate_counts.aclose()
         await self._channel.close(None)
         await self._database.close()
         await self._commits.close()

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from service.domain.conversation import Conversation
+from service.domain.errors import Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft, Message
 from service.domain.preferences import Preferences
@@ -307,4 +308,23 @@ class ReceiptReader(Protocol):
 
         Readings that their reader did not show then are left out, except for the reader.
         """
+        ...
+
+
+class RateLimit(Protocol):
+    """How much each user may ask for in a time, all instances together.
+
+    Without a word from the others an instance keeps each user to the whole limit by itself.
+    """
+
+    def passes(self, user: UserId) -> bool:
+        """Counts one and says yes where this process can say so by itself; no: see the other two."""
+        ...
+
+    def refusal(self, user: UserId) -> Rejection | None:
+        """RATE_LIMITED while it is known that the user's time is not over; counts nothing."""
+        ...
+
+    async def decide(self, user: UserId) -> Rejection | None:
+        """Counts one for all instances; None when it is within the limit, else RATE_LIMITED."""
         ...

@@ -32,11 +32,13 @@ from service.use_cases.ports import (
     ConversationReader,
     ConversationRepository,
     PresenceStore,
+    RateLimit,
 )
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.sync_conversation import SyncConversation
 from tests.conftest import MintToken
 from tests.contract.conversation_reader.seeding import PostgresSeed
+from tests.fakes import MemoryRateLimit
 from tests.integration.grpc_api.client import AUDIENCE, Client, connect
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
 
@@ -47,6 +49,7 @@ def messaging_service(
     connections: ConnectionDirectory,
     database: Database,
     presence: PresenceStore,
+    writes: RateLimit | None = None,
 ) -> MessagingService:
     """The servicer over any adapters of what is read often, and PostgreSQL for the rest."""
     authorize = Authorize(conversations, connections, time.time_ns)
@@ -63,6 +66,7 @@ def messaging_service(
         ),
         get_preferences=GetPreferences(preferences),
         set_preferences=SetPreferences(preferences, on_change=lambda user: None),
+        writes=writes or MemoryRateLimit(),
     )
 
 
