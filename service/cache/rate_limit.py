@@ -54,10 +54,10 @@ class _Window:
 class UserRateLimit:
     """The `RateLimit` port. `limit` is in the notation of `limits`, as `2000 per 10 seconds`.
 
-    Below half of the limit a plain count decides: the library's own takes 5 us and a task
-    switch, this one a tenth of that. From there on each command is added to the counts in
-    Redis and in memory, together with what was counted and not told yet, and the higher of
-    the two decides: memory alone when Redis does not answer.
+    Below half of the limit a plain count decides: the library's own takes 5 us and makes a
+    task, this one takes 0.2 us. From there on each command is added to the library's counts
+    in Redis and in memory, together with what was counted and not told yet, and the higher
+    of the two decides: memory alone when Redis does not answer.
 
     Raises `ValueError` for a limit that cannot be read.
     """

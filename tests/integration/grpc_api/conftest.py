@@ -102,13 +102,22 @@ async def presence(redis_url: str) -> AsyncIterator[RedisPresence]:
 
 
 @pytest.fixture
-def service(database: Database, connections: ConnectedPairs, presence: RedisPresence) -> MessagingService:
+def writes() -> RateLimit:
+    """Modules override it to have a limit that can be reached."""
+    return MemoryRateLimit()
+
+
+@pytest.fixture
+def service(
+    database: Database, connections: ConnectedPairs, presence: RedisPresence, writes: RateLimit
+) -> MessagingService:
     return messaging_service(
         PostgresConversationRepository(database),
         PostgresConversationReader(database),
         connections,
         database,
         presence,
+        writes,
     )
 
 
