@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
+from bridge.dead_letters import DeadLetters
 from bridge.outbound import Outbound, Request
 from bridge.payloads import (
     ConnectionsChangedEvent,
@@ -24,15 +26,17 @@ from bridge.payloads import (
     parse,
 )
 from bridge.session import Delivery
-from bridge.topics import CONNECTIONS_CHANGED, CommandTopic, PlatformTopic, Topics
+from bridge.topics import COMMANDS, CONNECTIONS_CHANGED, CommandTopic, PlatformTopic, Topics
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.receipts import Mark
 from service.metrics import PLATFORM_EVENTS
 from service.use_cases.commit_commands import CommitCommands
 from service.use_cases.incidents import incident
+from service.use_cases.lanes import Lanes
 from service.use_cases.mark_position import MarkCommand
-from service.use_cases.ports import ConnectionDirectory, SessionReport
+from service.use_cases.ports import ConnectionDirectory, RateLimit
+from service.use_cases.presence_ports import SessionReport
 from service.use_cases.relay_typing import RelayTyping, TypingCommand
 from service.use_cases.send_message import SendCommand
 from service.use_cases.set_preferences import SetPreferencesCommand
@@ -46,6 +50,19 @@ _CONCURRENT_READS = 16
 """Pages read at once for clients that catch up; the others wait their turn."""
 _SYNCS_OF_ONE_USER = 64
 """More at once are refused: a client catches up in many conversations, not in all of them at once."""
+_SEND = "sendMessage"
+_NO_SUCH_COMMAND = Rejection(ErrorCode.UNKNOWN_COMMAND, "no such command")
+_TOO_MANY_AT_ONCE = Rejection(ErrorCode.BUSY, "too many commands at once", 1_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """What one user may ask for in a time, whatever becomes of it."""
+
+    sends: RateLimit
+    """`sendMessage`."""
+    commands: RateLimit
+    """All the others together, those that do not exist included."""
 
 
 class Inbound:
@@ -58,23 +75,30 @@ class Inbound:
         commands: CommitCommands[Request],
         sync: SyncConversation,
         connections: ConnectionDirectory,
+        limits: RateLimits,
+        dead_letters: DeadLetters,
         *,
         typing: RelayTyping,
         presence: TrackPresence,
+        lane_limit: int,
     ) -> None:
         self._topics = topics
         self._outbound = outbound
         self._pipeline = commands
         self._sync = sync
         self._connections = connections
+        self._limits = limits
+        self._dead_letters = dead_letters
         self._typing = typing
         self._presence = presence
         self._parsed: dict[str, CommandTopic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_CONCURRENT_READS)
         self._syncing: Counter[UserId] = Counter()
+        self._asking: Lanes[tuple[CommandTopic, Delivery]] = Lanes(self._ask, limit=lane_limit)
+        """Users near their limits: their commands wait for the count of all instances."""
         self._commands: dict[str, Callable[[UserId, Delivery], None]] = {
-            "sendMessage": self._on_send_message,
+            _SEND: self._on_send_message,
             "markAsDelivered": self._on_mark_as_delivered,
             "markAsRead": self._on_mark_as_read,
             "sync": self._on_sync,
@@ -88,41 +112,80 @@ class Inbound:
         for delivery in deliveries:
             topic = self._parsed.get(delivery.topic) or self._parse(delivery.topic)
             match topic:
-                case CommandTopic(user_id, command):
-                    self._on_command(user_id, command, delivery)
+                case CommandTopic():
+                    self._on_command(topic, delivery)
                 case PlatformTopic(event_type):
                     self._on_platform_event(event_type, delivery)
                 case None:
                     # The subscriptions admit no other topic from a valid user id.
                     _log.warning("delivery_outside_protocol", bytes=len(delivery.payload))
+                    self._dead_letters.bury(delivery.payload, _NO_SUCH_COMMAND)
                     self._outbound.acknowledge(delivery)
 
     def _parse(self, name: str) -> CommandTopic | PlatformTopic | None:
         """Reads a topic name and remembers those of known commands: each comes again and again."""
         topic = self._topics.parse(name)
-        if isinstance(topic, CommandTopic) and topic.command in self._commands:
+        if isinstance(topic, CommandTopic) and topic.command in COMMANDS:
             if len(self._parsed) >= _TOPICS_REMEMBERED:
                 self._parsed.clear()
             self._parsed[name] = topic
         return topic
 
-    def _on_command(self, user_id: UserId, command: str, delivery: Delivery) -> None:
-        handler = self._commands.get(command)
-        if handler is None:
-            rejection = Rejection(ErrorCode.UNKNOWN_COMMAND, "no such command")
+    def _on_command(self, topic: CommandTopic, delivery: Delivery) -> None:
+        """Counts the command before anything else is done for it."""
+        user_id = topic.user_id
+        if user_id in self._asking:
+            if self._asking.is_full(user_id):
+                self._refuse(topic, delivery, _TOO_MANY_AT_ONCE)
+            else:
+                self._asking.add(user_id, (topic, delivery))
+            return
+        limit = self._limit_of(topic)
+        if limit.passes(user_id):
+            self._carry_out(topic, delivery)
+            return
+        refusal = limit.refusal(user_id)
+        if refusal is not None:
+            self._refuse(topic, delivery, refusal)
         else:
-            try:
-                handler(user_id, delivery)
-                return
-            except Rejected as error:
-                rejection = error.rejection
-            except Exception:
-                # Answered like any other: unanswered, it would come back with every new link.
-                rejection = incident("take", user_id)
+            self._asking.add(user_id, (topic, delivery))
+
+    def _limit_of(self, topic: CommandTopic) -> RateLimit:
+        return self._limits.sends if topic.command == _SEND else self._limits.commands
+
+    async def _ask(self, item: tuple[CommandTopic, Delivery]) -> None:
+        """Counts and carries out the first command of a lane."""
+        topic, delivery = item
+        limit = self._limit_of(topic)
+        refusal: Rejection | None = None
+        try:
+            if not limit.passes(topic.user_id):
+                refusal = limit.refusal(topic.user_id) or await limit.decide(topic.user_id)
+        except Exception:
+            refusal = incident("count", topic.user_id)
+        if refusal is None:
+            self._carry_out(topic, delivery)
+        else:
+            self._refuse(topic, delivery, refusal)
+
+    def _carry_out(self, topic: CommandTopic, delivery: Delivery) -> None:
+        handler = self._commands.get(topic.command)
+        if handler is None:
+            self._refuse(topic, delivery, _NO_SUCH_COMMAND)
+            return
+        try:
+            handler(topic.user_id, delivery)
+        except Rejected as error:
+            self._refuse(topic, delivery, error.rejection)
+        except Exception:
+            # Answered like any other: unanswered, it would come back with every new link.
+            self._refuse(topic, delivery, incident("take", topic.user_id))
+
+    def _refuse(self, topic: CommandTopic, delivery: Delivery, rejection: Rejection) -> None:
         request = Request(
             delivery=delivery,
-            user_id=user_id,
-            command=command,
+            user_id=topic.user_id,
+            command=topic.command,
             **correlation_of(delivery.payload),
         )
         self._outbound.deliver([(request, rejection)])
@@ -237,6 +300,7 @@ class Inbound:
     def _on_platform_event(self, event_type: str, delivery: Delivery) -> None:
         """A platform event is acknowledged when its effect is there."""
         if event_type != CONNECTIONS_CHANGED:
+            # Our own dead letters come by here, too: what is not read cannot make another one.
             PLATFORM_EVENTS.labels("ignored").inc()
             self._outbound.acknowledge(delivery)
             return
@@ -245,6 +309,7 @@ class Inbound:
         except Rejected as error:
             PLATFORM_EVENTS.labels("malformed").inc()
             _log.error("platform_event_malformed", type=event_type, reason=error.rejection.message)
+            self._dead_letters.bury(delivery.payload, error.rejection, event_type=CONNECTIONS_CHANGED)
             self._outbound.acknowledge(delivery)
             return
         # What stands behind the event in the same read must not pass by the old answer.

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from bridge.dead_letters import DeadLetters
 from bridge.payloads import (
     encode_error,
     encode_message,
@@ -17,7 +18,9 @@ from bridge.payloads import (
     encode_sync_page,
 )
 from bridge.publisher import Publisher, publisher_of
+from bridge.refusals import RefusalLog
 from bridge.session import Delivery, Session
+from bridge.topics import COMMANDS as COMMAND_NAMES
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import ConversationId, UserId
@@ -29,6 +32,17 @@ from service.use_cases.send_message import Sent
 from service.use_cases.sync_conversation import SyncPage
 
 _log = structlog.get_logger(__name__)
+
+_REFUSED_IN_FLOODS = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUSY})
+_DEAD = frozenset(
+    {
+        ErrorCode.INVALID_PAYLOAD,
+        ErrorCode.PAYLOAD_TOO_LARGE,
+        ErrorCode.UNKNOWN_COMMAND,
+        ErrorCode.INTERNAL,
+    }
+)
+"""What fails because of the command's content, and will fail again."""
 
 
 @dataclass(slots=True)
@@ -57,6 +71,7 @@ class Outbound:
         session: Session,
         publishers: Sequence[Publisher],
         flush: Callable[[], None],
+        dead_letters: DeadLetters,
         *,
         on_sent: Callable[[UserId, ConversationId], None],
     ) -> None:
@@ -64,6 +79,8 @@ class Outbound:
         self._session = session
         self._publishers = publishers
         self._flush = flush
+        self._dead_letters = dead_letters
+        self._refusal_log = RefusalLog()
         self._on_sent = on_sent
         UNACKNOWLEDGED.set_function(lambda: session.unacknowledged)
 
@@ -146,16 +163,23 @@ class Outbound:
 
     def _publish_error(self, request: Request, rejection: Rejection) -> None:
         # An unknown command's name is the client's text: never a label, never logged.
-        command = "unknown" if rejection.code is ErrorCode.UNKNOWN_COMMAND else request.command
+        command = request.command if request.command in COMMAND_NAMES else "unknown"
         COMMANDS.labels(command, rejection.code.value).inc()
-        _log.info(
-            "command_rejected",
-            command=command,
-            code=rejection.code.value,
-            user_id=request.user_id,
-            client_message_id=_loggable(request.client_message_id),
-            packet_id=request.delivery.packet_id,
-        )
+        if rejection.code in _REFUSED_IN_FLOODS:
+            self._refusal_log.note(rejection.code, request.user_id)
+        else:
+            _log.info(
+                "command_rejected",
+                command=command,
+                code=rejection.code.value,
+                user_id=request.user_id,
+                client_message_id=_loggable(request.client_message_id),
+                packet_id=request.delivery.packet_id,
+            )
+        if rejection.code in _DEAD:
+            self._dead_letters.bury(
+                request.delivery.payload, rejection, user_id=request.user_id, command=request.command
+            )
         self._answer(
             request,
             "error",

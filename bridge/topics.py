@@ -9,6 +9,14 @@ from service.domain.ids import UserId, is_user_id
 CONNECTIONS_CHANGED = "connections.changed"
 """Platform event: two users became, or are no longer, first-degree connections."""
 
+DEAD_LETTERED = "command.deadLettered"
+"""Platform event: the service could not process what it was given."""
+
+COMMANDS = frozenset(
+    {"sendMessage", "markAsDelivered", "markAsRead", "sync", "typing", "presence", "setPreferences"}
+)
+"""What users may ask for; any other name is the client's own text."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandTopic:
@@ -53,3 +61,7 @@ class Topics:
     def event(self, user: UserId, event: str) -> str:
         """The topic on which all devices of `user` receive `event`."""
         return f"{self._users}{user}/events/{event}"
+
+    def platform_event(self, event_type: str) -> str:
+        """The topic on which services of the platform receive `event_type`."""
+        return f"{self._platform}{event_type}"

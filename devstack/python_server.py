@@ -88,10 +88,16 @@ def connections_service(log_file: Path, *, port: int, everybody_is_connected: bo
 
 
 def messaging_service(
-    log_file: Path, surroundings: Surroundings, *, grpc_port: int, http_port: int
+    log_file: Path,
+    surroundings: Surroundings,
+    *,
+    grpc_port: int,
+    http_port: int,
+    extra_settings: Mapping[str, str] | None = None,
 ) -> PythonServer:
-    """The messaging service in development mode."""
+    """The messaging service in development mode; `extra_settings` are further environment variables."""
     settings = {
+        **(extra_settings or {}),
         "MESSAGING_ENVIRONMENT": "development",
         "MESSAGING_DATABASE_URL": surroundings.database_url,
         "MESSAGING_REDIS_URL": surroundings.redis_url,

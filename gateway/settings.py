@@ -52,7 +52,7 @@ class GatewaySettings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
 
     grpc_target: Annotated[str, StringConstraints(min_length=1)]
-    """The messaging service: `host:port`, or several instances as `dns:///name:port` or `ipv4:a:port,b:port`."""
+    """The messaging service, `host:port`; several instances as `dns:///name:port` or `ipv4:a:port,b:port`."""
     grpc_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 5_000
     """For every call to the service."""
     shutdown_grace_s: Annotated[int, Field(ge=1, le=60)] = 8

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.connection import ConnectOptions
-from bridge.inbound import Inbound
+from bridge.dead_letters import DeadLetters
+from bridge.inbound import Inbound, RateLimits
 from bridge.outbound import Outbound, Request
 from bridge.publisher import Publisher
 from bridge.session import Delivery, Session
@@ -18,7 +19,7 @@ from bridge.signals import Signals
 from bridge.topics import Topics
 from bridge.transport import BrokerLinks, LinkOptions
 from service.cache.connections import CachedConnections
-from service.metrics import UNACKNOWLEDGED
+from service.metrics import UNACKNOWLEDGED, WAITING
 from service.service_token import SERVICE_USER
 from service.settings import Settings
 from service.storage.batches import PostgresBatchWriter
@@ -27,15 +28,11 @@ from service.storage.lease import PostgresTenure
 from service.storage.preferences import PostgresPreferences
 from service.use_cases.authorize import Authorize
 from service.use_cases.commit_commands import CommitCommands
-from service.use_cases.ports import (
-    ConversationReader,
-    ConversationRepository,
-    Counterparts,
-    LastSeen,
-    PresenceStore,
-)
+from service.use_cases.ports import ConversationReader, ConversationRepository
+from service.use_cases.presence_ports import Counterparts, LastSeen, PresenceStore
 from service.use_cases.relay_typing import RelayTyping
 from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.shedding import Shedding
 from service.use_cases.sync_conversation import SyncConversation
 from service.use_cases.tell_presence import TellPresence
 from service.use_cases.track_presence import TrackPresence
@@ -59,6 +56,7 @@ class Foundations:
     presence_store: PresenceStore
     counterparts: Counterparts
     last_seen: LastSeen
+    limits: RateLimits
 
 
 class ActiveBridge:
@@ -76,7 +74,12 @@ class ActiveBridge:
         self._typing = RelayTyping(authorize, self.signals.typing)
         preferences = PostgresPreferences(foundations.database, tenure.fence)
         self.presence = self._wire_presence(preferences)
-        outbound = Outbound(topics, session, publishers, self.links.flush, on_sent=self._typing.sent)
+        dead_letters = DeadLetters(topics, publishers)
+        outbound = Outbound(
+            topics, session, publishers, self.links.flush, dead_letters, on_sent=self._typing.sent
+        )
+        of_all = settings.waiting_limit_in_force
+        of_user = max(1, of_all // 2)
         self._writer = PostgresBatchWriter(foundations.commits, tenure.fence)
         self._commands: CommitCommands[Request] = CommitCommands(
             authorize,
@@ -85,6 +88,8 @@ class ActiveBridge:
             # The bridge answers by itself, with the command's request id.
             SetPreferences(preferences, self.presence.preferences_changed),
             outbound.deliver,
+            shedding=Shedding(of_all, of_user),
+            lane_limit=of_user,
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
         )
@@ -94,8 +99,11 @@ class ActiveBridge:
             self._commands,
             SyncConversation(authorize, foundations.reader),
             foundations.connections,
+            foundations.limits,
+            dead_letters,
             typing=self._typing,
             presence=self.presence,
+            lane_limit=of_user,
         )
 
     def _wire_links(
@@ -174,7 +182,8 @@ class ActiveBridge:
                     part.cancel()
         finally:
             self._writer.close()
-            UNACKNOWLEDGED.set_function(lambda: 0)
+            for gauge in (UNACKNOWLEDGED, WAITING):
+                gauge.set_function(lambda: 0)
 
     async def _finish(self) -> None:
         try:

@@ -9,9 +9,12 @@ import time
 
 import structlog
 
+from bridge.inbound import RateLimits
 from service.active_bridge import ActiveBridge, Foundations
 from service.cache.connections import CachedConnections
 from service.cache.presence import RedisPresence
+from service.cache.rate_counts import RateCounts
+from service.cache.rate_limit import UserRateLimit
 from service.cache.redis_connections import RedisConnections
 from service.domain.errors import Rejected
 from service.domain.ids import UserId
@@ -39,7 +42,7 @@ from service.use_cases.get_preferences import GetPreferences
 from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
-from service.use_cases.ports import PresenceUnavailable
+from service.use_cases.presence_ports import PresenceUnavailable
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.sync_conversation import SyncConversation
 from service.use_cases.take_turns import TakeTurns
@@ -76,6 +79,11 @@ class App:
             negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
         )
         self._presence_store = RedisPresence(str(settings.redis_url), lease=settings.presence_lease_s)
+        self._rate_counts = RateCounts(str(settings.redis_url))
+        limits = RateLimits(
+            sends=UserRateLimit("sends", settings.sends_limit, self._rate_counts),
+            commands=UserRateLimit("commands", settings.commands_limit, self._rate_counts),
+        )
         self._foundations = Foundations(
             settings=settings,
             token=token,
@@ -87,6 +95,7 @@ class App:
             presence_store=self._presence_store,
             counterparts=PostgresCounterparts(self._database),
             last_seen=PostgresLastSeen(self._database),
+            limits=limits,
         )
         self._lease = PostgresLease(url, name=settings.broker_client_id, limit_s=settings.lease_limit_s)
         self._turns = TakeTurns(self._lease, self._serve)
@@ -115,6 +124,7 @@ class App:
             ),
             get_preferences=GetPreferences(self._preferences),
             set_preferences=SetPreferences(self._preferences, self._preferences_changed, self._tell_own),
+            writes=foundations.limits.commands,
         )
         verifier = TokenVerifier(
             algorithm=settings.jwt_algorithm,
@@ -193,6 +203,7 @@ class App:
         await self._connections.aclose()
         await self._redis.aclose()
         await self._presence_store.aclose()
+        await self._rate_counts.aclose()
         await self._channel.close(None)
         await self._database.close()
         await self._commits.close()

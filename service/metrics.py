@@ -15,7 +15,8 @@ COMMIT_SECONDS = Histogram(
     "Duration of one commit, retries included",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
 )
-LANES = Gauge("messaging_lanes", "Senders whose commands wait for an authorization")
+LANES = Gauge("messaging_lanes", "Users whose commands wait for an authorization or for their rate")
+WAITING = Gauge("messaging_waiting_messages", "Authorized messages that wait for their commit or are in it")
 BROKER_CONNECTED = Gauge("messaging_broker_connected", "1 while subscribed at the broker")
 BROKER_RECONNECTS = Counter("messaging_broker_reconnects", "Links to the broker that were lost")
 PUBLICATIONS_REFUSED = Counter("messaging_publications_refused", "Events that the broker did not take")
@@ -26,3 +27,6 @@ LEASE_ACQUISITIONS = Counter("messaging_lease_acquisitions", "Times that this in
 TYPING = Counter("messaging_typing_signals", "Typing signals by what became of them", ["outcome"])
 PRESENCE_REPORTS = Counter("messaging_presence_reports", "What sessions said of themselves", ["state"])
 PRESENCE_TOLD = Counter("messaging_presence_told", "Changes of users' presence told to others", ["state"])
+DEAD_LETTERS = Counter(
+    "messaging_dead_letters", "What could not be processed because of its content, by error code", ["reason"]
+)

@@ -6,10 +6,33 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, PostgresDsn, RedisDsn, SecretStr, StringConstraints, model_validator
+from limits import parse_many
+from pydantic import (
+    AfterValidator,
+    Field,
+    PostgresDsn,
+    RedisDsn,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+def _one_rate_limit(text: str) -> str:
+    try:
+        (limit,) = parse_many(text)
+    except ValueError:
+        raise ValueError("must be one limit such as '2000 per 10 seconds'") from None
+    if limit.amount < 1:
+        raise ValueError("must allow at least one")
+    return text
+
+
+RateLimitText = Annotated[str, AfterValidator(_one_rate_limit)]
+"""In the notation of `limits`: `2000 per 10 seconds`, `100/minute`."""
 
 
 class Environment(StrEnum):
@@ -63,7 +86,7 @@ class Settings(BaseSettings):
     broker_publishers: Annotated[int, Field(ge=1, le=64)] = 4
     """Links beside the session that messages go out on. Mosquitto 2.0 reads one packet a link each time
     that it looks at all of its WebSocket clients, so a few links spare it most of that."""
-    broker_receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 2_048
+    broker_receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 4_096
     """Commands in flight between broker and service: the back-pressure."""
     broker_session_expiry_s: Annotated[int, Field(ge=0)] = 86_400
     topic_root: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")] = "chat/v1"
@@ -95,6 +118,14 @@ class Settings(BaseSettings):
     presence_sweep_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
     """How often expired leases are looked for."""
 
+    sends_limit: RateLimitText = "2000 per 10 seconds"
+    """`sendMessage` of one user, all instances together; more are refused with RATE_LIMITED."""
+    commands_limit: RateLimitText = "5000 per 10 seconds"
+    """All other commands of one user together, and its writing gRPC calls."""
+    waiting_limit: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Messages that may wait for their commit at once, half of them of one user; more are refused with
+    BUSY. Unset: a quarter of the receive maximum, so that three times of what can be committed is
+    still read and refused: acknowledgements are in order, those of refusals wait behind the commits."""
     batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 512
     """Messages in one commit at the most."""
     shutdown_grace_s: Annotated[float, Field(gt=0, le=60)] = 8.0
@@ -111,6 +142,11 @@ class Settings(BaseSettings):
             if path is None or not path.is_file():
                 raise ValueError(f"MESSAGING_{name.upper()} must name a file with {self.jwt_algorithm}")
         return self
+
+    @property
+    def waiting_limit_in_force(self) -> int:
+        """`waiting_limit`, or what follows from the receive maximum."""
+        return self.waiting_limit or max(1, self.broker_receive_maximum // 4)
 
     @property
     def jwt_key(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from service.domain.conversation import Conversation
-from service.domain.errors import ErrorCode, Rejected
+from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
@@ -154,3 +156,50 @@ class MemoryPreferences:
             invisible=old.invisible if invisible is None else invisible,
         )
         return self.stored[user]
+
+
+class MemoryRateLimit:
+    """`RateLimit` in a dict: `amount` in `seconds`, of which the first half passes without a question.
+
+    Questions wait for `gate`, if there is one, and raise `failure`.
+    """
+
+    def __init__(
+        self, amount: int = 10**9, seconds: float = 10.0, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._amount = amount
+        self._seconds = seconds
+        self._clock = clock
+        self._windows: dict[UserId, tuple[float, int]] = {}
+        self.gate: asyncio.Event | None = None
+        self.failure: Exception | None = None
+
+    def passes(self, user: UserId) -> bool:
+        ends_at, count = self._window(user)
+        if count >= self._amount // 2:
+            return False
+        self._windows[user] = (ends_at, count + 1)
+        return True
+
+    def refusal(self, user: UserId) -> Rejection | None:
+        ends_at, count = self._window(user)
+        return self._refused(ends_at) if count > self._amount else None
+
+    async def decide(self, user: UserId) -> Rejection | None:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        ends_at, count = self._window(user)
+        self._windows[user] = (ends_at, count + 1)
+        return self._refused(ends_at) if count + 1 > self._amount else None
+
+    def _window(self, user: UserId) -> tuple[float, int]:
+        ends_at, count = self._windows.get(user, (0.0, 0))
+        if ends_at <= self._clock():
+            ends_at, count = self._clock() + self._seconds, 0
+        return ends_at, count
+
+    def _refused(self, ends_at: float) -> Rejection:
+        delay_ms = max(1, math.ceil((ends_at - self._clock()) * 1_000))
+        return Rejection(ErrorCode.RATE_LIMITED, f"more than {self._amount} in {self._seconds} s", delay_ms)

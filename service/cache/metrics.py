@@ -44,3 +44,8 @@ REGISTRY.register(KNOWN)
 PRESENCE_FAILURES = Counter(
     "messaging_presence_store_failures_total", "Redis commands of presence that failed", ["operation"]
 )
+RATE_COUNT_FAILURES = Counter(
+    "messaging_rate_count_failures_total",
+    "Questions about rates that Redis did not answer, by reason; the local count decided",
+    ["reason"],
+)

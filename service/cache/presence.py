@@ -28,7 +28,7 @@ from service.cache.metrics import PRESENCE_FAILURES
 from service.cache.presence_scripts import HIDE, INSPECT, REPORT, SETTLE, TAKE_DUE
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState, state_of
-from service.use_cases.ports import Noted, Outlook, PresenceUnavailable, SessionReport
+from service.use_cases.presence_ports import Noted, Outlook, PresenceUnavailable, SessionReport
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 
 class ErrorCode(StrEnum):
@@ -29,8 +30,10 @@ class ErrorCode(StrEnum):
     """Whether the two are connected cannot be found out now; nothing was stored."""
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     """The database does not answer now; resending the same key is safe."""
+    RATE_LIMITED = "RATE_LIMITED"
+    """This user asked for more than one may in a time; nothing was done, try again when the time is over."""
     BUSY = "BUSY"
-    """Too much at once of this user's; nothing was done, try again a little later."""
+    """Too much waits at the service, or of this user's; nothing was done, try again a little later."""
     INTERNAL = "INTERNAL"
     """A defect of the service, logged with the id that the message names."""
 
@@ -39,6 +42,7 @@ RETRYABLE: frozenset[ErrorCode] = frozenset(
     {
         ErrorCode.AUTHORIZATION_UNAVAILABLE,
         ErrorCode.STORAGE_UNAVAILABLE,
+        ErrorCode.RATE_LIMITED,
         ErrorCode.BUSY,
         ErrorCode.INTERNAL,
     }
@@ -51,12 +55,13 @@ class Rejection:
     """Why a command or call was refused, in words for the caller.
 
     `message` never contains message text or tokens. `retry_after_ms` is set
-    only on retryable codes.
+    only on retryable codes, `incident_id` where the log tells of a defect under it.
     """
 
     code: ErrorCode
     message: str
     retry_after_ms: int | None = None
+    incident_id: UUID | None = None
 
     @property
     def retryable(self) -> bool:

@@ -22,6 +22,7 @@ STATUS: Mapping[ErrorCode, grpc.StatusCode] = MappingProxyType(
         ErrorCode.IDEMPOTENCY_CONFLICT: grpc.StatusCode.ALREADY_EXISTS,
         ErrorCode.AUTHORIZATION_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
         ErrorCode.STORAGE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+        ErrorCode.RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorCode.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
         ErrorCode.INTERNAL: grpc.StatusCode.INTERNAL,
     }

@@ -8,6 +8,8 @@ import grpc
 
 from proto.messaging.v1 import messaging_pb2 as pb
 from proto.messaging.v1 import messaging_pb2_grpc as pb_grpc
+from service.domain.errors import Rejected
+from service.domain.ids import UserId
 from service.grpc_api.authentication import caller
 from service.grpc_api.cursors import (
     decode_history_cursor,
@@ -35,6 +37,7 @@ from service.use_cases.get_preferences import GetPreferences
 from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
+from service.use_cases.ports import RateLimit
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.sync_conversation import SyncConversation
 
@@ -56,6 +59,7 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         get_presence: GetPresence,
         get_preferences: GetPreferences,
         set_preferences: SetPreferences,
+        writes: RateLimit,
     ) -> None:
         self._get_history = get_history
         self._list_conversations = list_conversations
@@ -66,6 +70,7 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         self._get_presence = get_presence
         self._get_preferences = get_preferences
         self._set_preferences = set_preferences
+        self._writes = writes
 
     async def GetMessageHistory(  # noqa: N802
         self, request: pb.GetMessageHistoryRequest, context: _Context
@@ -110,6 +115,7 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
     ) -> pb.Conversation:
         """The direct conversation with another user, opened if it is not yet."""
         user = caller()
+        await self._count_write(user)
         return conversation_response(await self._open_conversation(user, request.recipient_id), user)
 
     async def GetMessageReceipts(  # noqa: N802
@@ -149,9 +155,19 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         self, request: pb.SetPreferencesRequest, context: _Context
     ) -> pb.Preferences:
         """Changes what the caller lets others see."""
+        user = caller()
+        await self._count_write(user)
         preferences = await self._set_preferences(
-            caller(),
+            user,
             read_receipts=request.read_receipts if request.HasField("read_receipts") else None,
             invisible=request.invisible if request.HasField("invisible") else None,
         )
         return preferences_response(preferences)
+
+    async def _count_write(self, user: UserId) -> None:
+        """Raises `Rejected`: RATE_LIMITED. Reads are bounded by the database's own connections for them."""
+        if self._writes.passes(user):
+            return
+        refusal = self._writes.refusal(user) or await self._writes.decide(user)
+        if refusal is not None:
+            raise Rejected.by(refusal)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from service.domain.conversation import Conversation
 from service.domain.errors import Rejected, Rejection
-from service.domain.ids import UserId
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.domain.receipts import Mark
-from service.metrics import LANES
 from service.use_cases.authorize import NOT_CONNECTED, Authorize
 from service.use_cases.group_commit import GroupCommit
 from service.use_cases.incidents import incident
+from service.use_cases.lanes import Lanes
 from service.use_cases.mark_position import MarkCommand, Marked, marked
 from service.use_cases.ports import BatchWriter, Committed, ConversationRepository, LeaseLost
 from service.use_cases.send_message import SendCommand, Sent, drafted, sent
 from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
+from service.use_cases.shedding import Shedding
 
 Ticket = TypeVar("Ticket")
 """Whatever the front door wants back with the result; never looked at here."""
@@ -51,6 +51,8 @@ class CommitCommands(Generic[Ticket]):
     gets a lane: its commands queue there, in order, until the answer is in,
     while everybody else's go on. What is authorized waits for the next group
     commit: messages and marks apart, so that a receipt never delays a message.
+    For what finds no room, among all that waits or in its user's lane of
+    `lane_limit`, the result is BUSY at once.
     Results go to `deliver` a batch at a time, exactly one for every `submit`,
     unless the lease is lost: then `run` raises `LeaseLost`, and whoever has the
     lease answers what is left.
@@ -64,8 +66,11 @@ class CommitCommands(Generic[Ticket]):
         set_preferences: SetPreferences,
         deliver: Callable[[Sequence[tuple[Ticket, Result]]], None],
         *,
+        shedding: Shedding,
+        lane_limit: int,
         now_ns: Callable[[], int],
         batch_limit: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._authorize = authorize
         self._conversations = conversations
@@ -73,8 +78,9 @@ class CommitCommands(Generic[Ticket]):
         self._set_preferences = set_preferences
         self._deliver = deliver
         self._now_ns = now_ns
-        self._lanes: dict[UserId, deque[tuple[Command, Ticket]]] = {}
-        self._lane_tasks: set[asyncio.Task[None]] = set()
+        self._shedding = shedding
+        self._clock = clock
+        self._lanes: Lanes[tuple[Command, Ticket]] = Lanes(self._answer, limit=lane_limit)
         self._lost: LeaseLost | None = None
         """What a lane has found out."""
         self._lost_in_lane = asyncio.Event()
@@ -87,18 +93,21 @@ class CommitCommands(Generic[Ticket]):
 
     def submit(self, command: Command, ticket: Ticket) -> None:
         """Takes a command; its result reaches `deliver` with this ticket."""
-        lane = self._lanes.get(command.user_id)
-        if lane is not None:
-            lane.append((command, ticket))
+        user = command.user_id
+        if type(command) is SendCommand and not self._shedding.has_room(user):
+            self._deliver([(ticket, self._shedding.refusal())])
+            return
+        if user in self._lanes:
+            if self._lanes.is_full(user):
+                self._deliver([(ticket, self._shedding.refusal())])
+            else:
+                self._lanes.add(user, (command, ticket))
             return
         decision = self._known(command)
         if decision is not None:
             self._accept(command, ticket, decision)
-            return
-        self._lanes[command.user_id] = deque([(command, ticket)])
-        task = asyncio.create_task(self._work_off(command.user_id), name="lane")
-        self._lane_tasks.add(task)
-        task.add_done_callback(self._lane_tasks.discard)
+        else:
+            self._lanes.add(user, (command, ticket))
 
     async def run(self) -> None:
         """Commits batches until cancelled; raises `LeaseLost`."""
@@ -108,8 +117,7 @@ class CommitCommands(Generic[Ticket]):
                 tasks.create_task(self._marks.run(), name="marks")
                 tasks.create_task(self._end_with_lanes(), name="lanes")
         finally:
-            for task in self._lane_tasks:
-                task.cancel()
+            self._lanes.cancel()
 
     async def _end_with_lanes(self) -> None:
         """Lanes are tasks of their own: what one of them finds out ends the pipeline here."""
@@ -117,26 +125,22 @@ class CommitCommands(Generic[Ticket]):
         assert self._lost is not None
         raise self._lost
 
-    async def _work_off(self, user: UserId) -> None:
-        """Authorizes one user's commands in order until its lane is empty."""
-        lane = self._lanes[user]
-        LANES.inc()
+    async def _answer(self, item: tuple[Command, Ticket]) -> None:
+        """Authorizes the first command of a lane; without the lease, nobody is answered any more."""
+        if self._lost is not None:
+            return
+        command, ticket = item
         try:
-            while lane:
-                command, ticket = lane[0]
-                decision = self._known(command) or await self._decide(command)
-                lane.popleft()
-                try:
-                    self._accept(command, ticket, decision)
-                except Exception:
-                    # What is behind it in the lane has an answer coming, too.
-                    self._deliver([(ticket, incident("answer", command.id))])
+            decision = self._known(command) or await self._decide(command)
         except LeaseLost as lost:
             self._lost = lost
             self._lost_in_lane.set()
-        finally:
-            del self._lanes[user]
-            LANES.dec()
+            return
+        try:
+            self._accept(command, ticket, decision)
+        except Exception:
+            # What is behind it in the lane has an answer coming, too.
+            self._deliver([(ticket, incident("answer", command.id))])
 
     def _known(self, command: Command) -> Conversation | Rejection | None:
         if isinstance(command, SetPreferencesCommand):
@@ -185,17 +189,26 @@ class CommitCommands(Generic[Ticket]):
         assert not isinstance(command, SetPreferencesCommand), "is done when it is decided"
         if isinstance(command, SendCommand):
             draft = drafted(command, decision, self._now_ns())
+            self._shedding.enter(command.user_id)
             self._messages.add(_Waiting(draft, decision, ticket))
         else:
             self._marks.add(_Waiting(command.mark, decision, ticket))
 
     async def _commit_messages(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
-        """One commit for the batch; resends within it share the first one's row."""
+        """One commit for the batch."""
+        try:
+            await self._commit_or_split(batch)
+        finally:
+            self._shedding.leave([waiting.work.sender_id for waiting in batch])
+
+    async def _commit_or_split(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
+        """Resends of a message within the batch share the first one's row."""
         drafts: list[Draft] = []
         place_of: dict[object, int] = {}
         for waiting in batch:
             if place_of.setdefault(waiting.work.key, len(drafts)) == len(drafts):
                 drafts.append(waiting.work)
+        started = self._clock()
         try:
             rows = await self._writer.append(drafts)
         except Rejected as error:
@@ -206,10 +219,10 @@ class CommitCommands(Generic[Ticket]):
             if len(batch) == 1:
                 self._deliver([(batch[0].ticket, incident("commit", drafts[0].client_message_id))])
                 return
-            # One command must not fail its neighbours: find it one by one.
-            for waiting in batch:
-                await self._commit_messages([waiting])
+            for half in _halves(batch):
+                await self._commit_or_split(half)
         else:
+            self._shedding.committed(len(batch), self._clock() - started)
             self._deliver(
                 [
                     (
@@ -232,8 +245,8 @@ class CommitCommands(Generic[Ticket]):
             if len(batch) == 1:
                 self._deliver([(batch[0].ticket, incident("commit", batch[0].work.message_id))])
                 return
-            for waiting in batch:
-                await self._commit_marks([waiting])
+            for half in _halves(batch):
+                await self._commit_marks(half)
         else:
             self._deliver(
                 [
@@ -246,3 +259,9 @@ class CommitCommands(Generic[Ticket]):
         if row is None:
             self._conversations.forget(conversation.id)
         return sent(draft, conversation, row)
+
+
+def _halves(batch: Sequence[_Waiting[Work, Ticket]]) -> tuple[Sequence[_Waiting[Work, Ticket]], ...]:
+    """In order. One command must not fail its neighbours, and among many it is found in few steps."""
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]

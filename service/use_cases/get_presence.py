@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import UserId
 from service.domain.presence import Presence, PresenceState
-from service.use_cases.ports import (
-    ConnectionDirectory,
-    Counterparts,
-    LastSeen,
-    PresenceStore,
-    PresenceUnavailable,
-)
+from service.use_cases.ports import ConnectionDirectory
+from service.use_cases.presence_ports import Counterparts, LastSeen, PresenceStore, PresenceUnavailable
 
 MAX_USERS = 100
 

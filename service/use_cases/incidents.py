@@ -19,4 +19,4 @@ def incident(step: str, subject: UUID | UserId) -> Rejection:
     """
     number = uuid4()
     _log.exception("command_failed", step=step, incident=str(number), subject=str(subject))
-    return Rejection(ErrorCode.INTERNAL, f"the service failed (incident {number})", 1_000)
+    return Rejection(ErrorCode.INTERNAL, f"the service failed (incident {number})", 1_000, number)

@@ -6,7 +6,7 @@ not answer; adapters translate their library's errors into it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from service.domain.conversation import Conversation
+from service.domain.errors import Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft, Message
 from service.domain.preferences import Preferences
-from service.domain.presence import Presence, PresenceState
 from service.domain.receipts import Mark, Position, Positions, Receipt
 
 
@@ -222,117 +222,6 @@ class ConversationReader(Protocol):
         ...
 
 
-class PresenceUnavailable(Exception):
-    """The presence store does not answer; heartbeats and sweeps put it right later."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionReport:
-    """What one session of a user says of itself; holds for one lease."""
-
-    user_id: UserId
-    session_id: str
-    state: PresenceState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Noted:
-    """What a report led to."""
-
-    state: PresenceState
-    """The user's real state, all sessions taken together."""
-    is_new_session: bool
-    is_told: bool
-    """Whether others were told of the state that they may see."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
-    """A user's presence as it is, and as others are to see it."""
-
-    real: PresenceState
-    is_hidden: bool | None
-    """None: nobody has told the store yet, and until then others see the user as offline."""
-    untold: PresenceState | None = None
-    """What others must be told, if they were told something else before."""
-    left_at: datetime | None = None
-    """When the latest session that ended was heard of last."""
-
-    @property
-    def visible(self) -> PresenceState:
-        """What others may see."""
-        return self.real if self.is_hidden is False else PresenceState.OFFLINE
-
-
-class PresenceStore(Protocol):
-    """The sessions of all users, shared by all instances. Every method may raise `PresenceUnavailable`.
-
-    It may forget everything at any time: what sessions report again, it knows again.
-    """
-
-    async def report(self, reports: Sequence[SessionReport]) -> Sequence[Noted]:
-        """Takes in reports, in order, and says what each led to."""
-        ...
-
-    async def take_due(self, limit: int) -> Sequence[UserId]:
-        """Users with an expired session or of whom something is untold for too long.
-
-        Each is given to one instance; who is not settled by it comes up again later.
-        """
-        ...
-
-    async def inspect(self, user: UserId, *, was_present: bool) -> Outlook:
-        """What there is to tell of a user, without its expired sessions.
-
-        `was_present` stands in for what the store forgot: others were told that the user is there.
-        """
-        ...
-
-    async def hide(self, user: UserId, hidden: bool) -> None:
-        """Lets the store know whether the user is invisible."""
-        ...
-
-    async def settle(self, user: UserId, told: PresenceState) -> None:
-        """Others were told of this state."""
-        ...
-
-    async def look_up(self, users: Sequence[UserId]) -> Mapping[UserId, Outlook]:
-        """Each user as of now, for reading only."""
-        ...
-
-
-class PresenceAnnouncer(Protocol):
-    """Brings presence to devices."""
-
-    def announce(self, recipients: Sequence[UserId], presence: Presence) -> bool:
-        """Tells the recipients' devices; False when nobody can be told now."""
-        ...
-
-
-class Counterparts(Protocol):
-    """Who has a conversation with whom."""
-
-    async def of(self, user: UserId, limit: int) -> Sequence[UserId]:
-        """Up to `limit` counterparts, latest activity first."""
-        ...
-
-    async def among(self, user: UserId, candidates: Sequence[UserId]) -> Sequence[UserId]:
-        """Those of `candidates` who are counterparts, in the same order."""
-        ...
-
-
-class LastSeen(Protocol):
-    """When users were last seen; durable."""
-
-    async def of(self, users: Sequence[UserId]) -> Mapping[UserId, datetime]:
-        """The moments that are known."""
-        ...
-
-    async def record(self, user: UserId, at: datetime) -> datetime:
-        """Keeps the later of the known moment and `at`, and returns it."""
-        ...
-
-
 class PreferenceRepository(Protocol):
     """Preferences by user; durable."""
 
@@ -357,4 +246,23 @@ class ReceiptReader(Protocol):
 
         Readings that their reader did not show then are left out, except for the reader.
         """
+        ...
+
+
+class RateLimit(Protocol):
+    """How much each user may ask for in a time, all instances together.
+
+    Without a word from the others an instance keeps each user to the whole limit by itself.
+    """
+
+    def passes(self, user: UserId) -> bool:
+        """Counts one and says yes where this process can say so by itself; no: see the other two."""
+        ...
+
+    def refusal(self, user: UserId) -> Rejection | None:
+        """RATE_LIMITED while it is known that the user's time is not over; counts nothing."""
+        ...
+
+    async def decide(self, user: UserId) -> Rejection | None:
+        """Counts one for all instances; None when it is within the limit, else RATE_LIMITED."""
         ...

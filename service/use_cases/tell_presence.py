@@ -10,11 +10,10 @@ from service.domain.errors import Rejected
 from service.domain.ids import UserId
 from service.domain.presence import Presence, PresenceState
 from service.metrics import PRESENCE_TOLD
-from service.use_cases.ports import (
-    ConnectionDirectory,
+from service.use_cases.ports import ConnectionDirectory, PreferenceRepository
+from service.use_cases.presence_ports import (
     Counterparts,
     LastSeen,
-    PreferenceRepository,
     PresenceAnnouncer,
     PresenceStore,
     PresenceUnavailable,

@@ -15,7 +15,7 @@ from service.domain.errors import Rejected
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState
 from service.metrics import PRESENCE_REPORTS
-from service.use_cases.ports import Noted, PresenceStore, PresenceUnavailable, SessionReport
+from service.use_cases.presence_ports import Noted, PresenceStore, PresenceUnavailable, SessionReport
 from service.use_cases.tell_presence import TellPresence
 
 _log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from bridge.payloads import MAX_PAYLOAD_BYTES, encode_error, encode_message
-from bridge.topics import CONNECTIONS_CHANGED, CommandTopic, PlatformTopic, Topics
+from bridge.topics import COMMANDS, CONNECTIONS_CHANGED, DEAD_LETTERED, CommandTopic, PlatformTopic, Topics
 from service.domain.conversation import direct_conversation
 from service.domain.errors import RETRYABLE, ErrorCode, Rejection
 from service.domain.ids import USER_ID, ClientMessageId, MessageId, UserId, uuid7
@@ -107,7 +107,7 @@ def test_operations_use_messages_of_their_own_channel() -> None:
         assert all(message["$ref"].startswith(prefix) for message in operation["messages"]), name
 
 
-_QOS_1_EVENTS = {"newMessage", "presenceTold", "connectionsChanged"}
+_QOS_1_EVENTS = {"newMessage", "presenceTold", "connectionsChanged", "commandDeadLettered"}
 
 
 def test_every_channel_has_exactly_one_operation_never_retained() -> None:
@@ -156,9 +156,11 @@ def test_topics_are_those_of_the_bridge() -> None:
     topics = Topics("chat/v1")
     addresses = {name: channel["address"] for name, channel in document()["channels"].items()}
     alice = UserId("alice")
-    for command in accepted_commands():
+    assert accepted_commands() == COMMANDS
+    for command in COMMANDS:
         assert topics.parse(addresses[command].format(userId=alice)) == CommandTopic(alice, command)
     assert topics.parse(addresses["connectionsChanged"]) == PlatformTopic(CONNECTIONS_CHANGED)
+    assert addresses["commandDeadLettered"] == topics.platform_event(DEAD_LETTERED)
     for event in published_events():
         assert addresses[event_schema(event)].format(userId=alice) == topics.event(alice, event)
 
@@ -169,6 +171,13 @@ def test_what_we_publish_has_no_other_fields_and_clients_may_send_more() -> None
     for command in accepted_commands():
         assert _schemas()[command]["additionalProperties"] is True
     assert _schemas()["connectionsChanged"]["additionalProperties"] is True
+    dead_letter = _schemas()["commandDeadLettered"]
+    assert (
+        dead_letter["additionalProperties"]
+        is dead_letter["properties"]["data"]["additionalProperties"]
+        is False
+    )
+    assert set(dead_letter["properties"]["data"]["properties"]["command"]["enum"]) == COMMANDS
 
 
 @pytest.mark.parametrize("at", [datetime(2025, 1, 2, tzinfo=UTC), datetime(2025, 1, 2, 3, 4, 5, 678901, UTC)])

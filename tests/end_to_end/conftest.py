@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -53,6 +53,12 @@ def surroundings(
     )
 
 
+@pytest.fixture
+def service_settings() -> Mapping[str, str]:
+    """Environment variables for the service beside those of its surroundings; modules override it."""
+    return {}
+
+
 @asynccontextmanager
 async def running(server: ServerProcess) -> AsyncIterator[None]:
     """The server runs while the block does; the event loop goes on while it starts and stops."""
@@ -69,12 +75,13 @@ async def stack(
     broker: MosquittoServer,
     connections: tuple[ConnectionsDirectory, int],
     surroundings: Surroundings,
+    service_settings: Mapping[str, str],
 ) -> AsyncIterator[Stack]:
     """Broker, database, Redis, ConnectionsService, service and gateway, all ready.
 
     The logs are `service.log` and `gateway.log` in `tmp_path`.
     """
-    service = new_service(tmp_path, surroundings)
+    service = new_service(tmp_path, surroundings, service_settings)
     page = gateway(
         tmp_path / "gateway.log",
         port=free_port(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,17 @@ class Service:
             return None
 
 
-def new_service(folder: Path, surroundings: Surroundings) -> Service:
+def new_service(
+    folder: Path, surroundings: Surroundings, settings: Mapping[str, str] | None = None
+) -> Service:
     """A service on free ports, not started yet; its log is `service.log` in `folder`."""
     grpc_port, http_port = free_port(), free_port()
     process = messaging_service(
-        folder / "service.log", surroundings, grpc_port=grpc_port, http_port=http_port
+        folder / "service.log",
+        surroundings,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        extra_settings=settings,
     )
     return Service(process=process, grpc_port=grpc_port, http_port=http_port)
 

@@ -114,17 +114,22 @@ test("a reconnect publishes at once what is unanswered", async () => {
   expect(bench.published).toEqual(["a", "a"]);
 });
 
-test("a retryable error is retried after the time that the service asks for", async () => {
-  const bench = new Bench();
-  bench.outbox.setOnline(true);
-  bench.toBob("a");
-  await settled();
-  expect(bench.outbox.refuse("a", refusal({ code: "STORAGE_UNAVAILABLE", retryable: true, retryAfterMs: 300 }))).toBe(true);
-  await vi.advanceTimersByTimeAsync(299);
-  expect(bench.published).toEqual(["a"]);
-  await vi.advanceTimersByTimeAsync(1);
-  expect(bench.published).toEqual(["a", "a"]);
-});
+test.each(["STORAGE_UNAVAILABLE", "BUSY", "RATE_LIMITED"] as const)(
+  "%s is retried after the time that the service asks for, before the next message",
+  async (code) => {
+    const bench = new Bench();
+    bench.outbox.setOnline(true);
+    bench.toBob("a");
+    bench.toBob("b");
+    await settled();
+    expect(bench.outbox.refuse("a", refusal({ code, retryable: true, retryAfterMs: 300 }))).toBe(true);
+    await vi.advanceTimersByTimeAsync(299);
+    expect(bench.published).toEqual(["a"]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(bench.published).toEqual(["a", "a"]);
+    expect(bench.updates.map((update) => update.status)).toEqual(["sending", "sending"]);
+  },
+);
 
 test("a final error ends the message, keeps it, and lets the next one go", async () => {
   const bench = new Bench();

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState, state_of
-from service.use_cases.ports import Noted, Outlook, PresenceUnavailable, SessionReport
+from service.use_cases.presence_ports import Noted, Outlook, PresenceUnavailable, SessionReport
 
 MAX_SESSIONS = 32
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from service.cache.presence import RedisPresence
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState
-from service.use_cases.ports import Noted, PresenceStore, SessionReport
+from service.use_cases.presence_ports import Noted, PresenceStore, SessionReport
 from tests.contract.presence.in_memory import MAX_SESSIONS, MemoryPresence
 
 ONLINE, AWAY, OFFLINE = PresenceState.ONLINE, PresenceState.AWAY, PresenceState.OFFLINE

@@ -27,16 +27,13 @@ from service.use_cases.get_preferences import GetPreferences
 from service.use_cases.get_presence import GetPresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
-from service.use_cases.ports import (
-    ConnectionDirectory,
-    ConversationReader,
-    ConversationRepository,
-    PresenceStore,
-)
+from service.use_cases.ports import ConnectionDirectory, ConversationReader, ConversationRepository, RateLimit
+from service.use_cases.presence_ports import PresenceStore
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.sync_conversation import SyncConversation
 from tests.conftest import MintToken
 from tests.contract.conversation_reader.seeding import PostgresSeed
+from tests.fakes import MemoryRateLimit
 from tests.integration.grpc_api.client import AUDIENCE, Client, connect
 from tests.leases import FENCE
 from tests.unit.use_cases.connected_pairs import ConnectedPairs
@@ -48,6 +45,7 @@ def messaging_service(
     connections: ConnectionDirectory,
     database: Database,
     presence: PresenceStore,
+    writes: RateLimit | None = None,
 ) -> MessagingService:
     """The servicer over any adapters of what is read often, and PostgreSQL for the rest."""
     authorize = Authorize(conversations, connections, time.time_ns)
@@ -64,6 +62,7 @@ def messaging_service(
         ),
         get_preferences=GetPreferences(preferences),
         set_preferences=SetPreferences(preferences, on_change=lambda user: None),
+        writes=writes or MemoryRateLimit(),
     )
 
 
@@ -99,13 +98,22 @@ async def presence(redis_url: str) -> AsyncIterator[RedisPresence]:
 
 
 @pytest.fixture
-def service(database: Database, connections: ConnectedPairs, presence: RedisPresence) -> MessagingService:
+def writes() -> RateLimit:
+    """Modules override it to have a limit that can be reached."""
+    return MemoryRateLimit()
+
+
+@pytest.fixture
+def service(
+    database: Database, connections: ConnectedPairs, presence: RedisPresence, writes: RateLimit
+) -> MessagingService:
     return messaging_service(
         PostgresConversationRepository(database),
         PostgresConversationReader(database),
         connections,
         database,
         presence,
+        writes,
     )
 
 

@@ -13,7 +13,7 @@ from service.domain.ids import UserId
 from service.domain.presence import PresenceState
 from service.storage.database import Database
 from service.storage.presence import PostgresLastSeen
-from service.use_cases.ports import SessionReport
+from service.use_cases.presence_ports import SessionReport
 from tests.contract.conversation_reader.seeding import PostgresSeed
 from tests.integration.grpc_api.client import Client, assert_refused
 from tests.unit.use_cases.connected_pairs import ConnectedPairs

@@ -14,7 +14,7 @@ from devstack.redis_server import RedisServer
 from service.cache.presence import RedisPresence
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState
-from service.use_cases.ports import PresenceUnavailable, SessionReport
+from service.use_cases.presence_ports import PresenceUnavailable, SessionReport
 
 ALICE = UserId("alice")
 ONLINE = [SessionReport(user_id=ALICE, session_id="s", state=PresenceState.ONLINE)]

@@ -71,10 +71,11 @@ async def test_a_second_answer_is_no_second_event(
     assert texts == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("code", ["STORAGE_UNAVAILABLE", "BUSY", "RATE_LIMITED"])
 async def test_a_retryable_error_is_retried_not_before_the_time_it_asks_for(
-    options: MakeOptions, responder: Responder, user: User
+    options: MakeOptions, responder: Responder, user: User, code: str
 ) -> None:
-    responder.script.append(Refused(code="STORAGE_UNAVAILABLE", retryable=True, retry_after_ms=700))
+    responder.script.append(Refused(code=code, retryable=True, retry_after_ms=700))
     async with MessagingClient(options(user("alice"))) as alice:
         sent = await alice.send("hello", recipient_id=user("bob"))
         events = await take(alice, 2)

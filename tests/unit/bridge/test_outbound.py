@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 import mqtt5
+import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
+from bridge.dead_letters import DeadLetters
 from bridge.outbound import Outbound, Request
 from bridge.publisher import Publisher, publisher_of
 from bridge.session import Session
@@ -41,16 +46,22 @@ class Wire:
         self.publishers = [Publisher(PUBLISHER_OPTIONS, self.session.acknowledge) for _ in range(publishers)]
         for publisher in self.publishers:
             link_up(publisher)
+        topics = Topics("chat/v1")
         self.outbound = Outbound(
-            Topics("chat/v1"), self.session, self.publishers, lambda: None, on_sent=lambda *_: None
+            topics,
+            self.session,
+            self.publishers,
+            lambda: None,
+            DeadLetters(topics, self.publishers),
+            on_sent=lambda *_: None,
         )
         self._last_packet_id = 0
 
-    def request(self) -> Request:
+    def request(self, payload: bytes = b"{}", *, name: str = "sendMessage", user: UserId = ALICE) -> Request:
         """A command that has just been delivered."""
         self._last_packet_id += 1
-        (delivery,) = deliveries(self.session, command(self._last_packet_id))
-        return Request(delivery, ALICE, "sendMessage")
+        (delivery,) = deliveries(self.session, command(self._last_packet_id, payload))
+        return Request(delivery, user, name)
 
     def deliver(self, *results: Result) -> None:
         """Each result answers a command of its own, in one batch."""
@@ -151,3 +162,52 @@ def test_a_message_that_no_link_takes_leaves_its_command_to_the_next_link() -> N
     wire.outbound.deliver([(Request(again, ALICE, "sendMessage"), sent())])
     confirm(wire.publishers[0], published(wire.publishers[0])[0])
     assert wire.pubacks() == [1]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_dead"),
+    [
+        (code, code.value in {"INVALID_PAYLOAD", "PAYLOAD_TOO_LARGE", "UNKNOWN_COMMAND", "INTERNAL"})
+        for code in ErrorCode
+        if code.value not in {"RATE_LIMITED", "BUSY"}
+    ],
+)
+def test_what_fails_by_its_content_becomes_one_dead_letter(code: ErrorCode, is_dead: bool) -> None:
+    wire = Wire(publishers=1)
+    wire.outbound.deliver([(wire.request(), Rejection(code, "why"))])
+    letters = [packet.topic for packet in published(wire.publishers[0])]
+    assert letters == ["chat/v1/platform/events/command.deadLettered"] * is_dead
+    assert events(published(wire.session)) == [("alice/events/error", 0)]
+
+
+def refused(command: str, code: str) -> float:
+    labels = {"command": command, "outcome": code}
+    return REGISTRY.get_sample_value("messaging_commands_total", labels) or 0.0
+
+
+async def test_floods_of_refusals_are_all_counted_and_answered_and_logged_in_one_line_a_code() -> None:
+    wire = Wire(publishers=1)
+    before = refused("sendMessage", "BUSY"), refused("unknown", "RATE_LIMITED")
+    busy, limited = (Rejection(ErrorCode[name], "later", 5) for name in ("BUSY", "RATE_LIMITED"))
+    with capture_logs() as logs:
+        for user in (ALICE, BOB, ALICE):
+            wire.outbound.deliver([(wire.request(user=user), busy)])
+        wire.outbound.deliver([(wire.request(name="canary"), limited), (wire.request(), REFUSAL)])
+        async with asyncio.timeout(10):
+            while len(logs) < 3:
+                await asyncio.sleep(0.01)
+    assert [(line["event"], line["code"]) for line in logs] == [
+        ("command_rejected", "NOT_CONNECTED"),
+        ("commands_refused", "BUSY"),
+        ("commands_refused", "RATE_LIMITED"),
+    ]
+    assert [(line["count"], line["users"]) for line in logs[1:]] == [(3, 2), (1, 1)]
+    assert "canary" not in str(logs)
+    assert (refused("sendMessage", "BUSY"), refused("unknown", "RATE_LIMITED")) == (
+        before[0] + 3,
+        before[1] + 1,
+    )
+    written = packets(wire.session.data_to_send())
+    assert len([packet for packet in written if isinstance(packet, mqtt5.PublishPacket)]) == 5
+    assert len([packet for packet in written if isinstance(packet, mqtt5.PubAckPacket)]) == 5
+    assert published(wire.publishers[0]) == []

@@ -81,7 +81,7 @@ def test_postgresql_logs_no_values(postgresql: PostgreSQLServer) -> None:
     assert "secret words" not in postgresql.log_file.read_text()
 
 
-@pytest.mark.parametrize("process_id", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("process_id", [os.getpid(), 2**22 + 1], ids=["alive", "gone"])
 def test_the_lock_file_of_a_killed_postgresql_does_not_stop_the_next(
     postgresql: PostgreSQLServer, process_id: int
 ) -> None:

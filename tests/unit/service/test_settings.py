@@ -43,10 +43,20 @@ def test_wrong_settings_are_listed_together_and_without_their_values() -> None:
             "MESSAGING_BROKER_PORT": "0",
             "MESSAGING_ENVIRONMENT": "staging",
             "MESSAGING_BROKER_CLIENT_ID": "someone-else:bridge",
+            "MESSAGING_SENDS_LIMIT": "as many as they like",
+            "MESSAGING_COMMANDS_LIMIT": "10 per second; 20 per minute",
+            "MESSAGING_WAITING_LIMIT": "0",
         }
     )
     assert ended.returncode == 2
-    for name in ("MESSAGING_BROKER_PORT", "MESSAGING_ENVIRONMENT", "MESSAGING_BROKER_CLIENT_ID"):
+    for name in (
+        "MESSAGING_BROKER_PORT",
+        "MESSAGING_ENVIRONMENT",
+        "MESSAGING_BROKER_CLIENT_ID",
+        "MESSAGING_SENDS_LIMIT",
+        "MESSAGING_COMMANDS_LIMIT",
+        "MESSAGING_WAITING_LIMIT",
+    ):
         assert name in ended.stderr
     assert "hidden" not in ended.stderr
 

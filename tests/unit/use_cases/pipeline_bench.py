@@ -14,6 +14,7 @@ from service.use_cases.commit_commands import CommitCommands, Result
 from service.use_cases.mark_position import MarkCommand
 from service.use_cases.send_message import SendCommand
 from service.use_cases.set_preferences import SetPreferences
+from service.use_cases.shedding import Shedding
 from tests.fakes import MemoryConversations, MemoryMessages, MemoryPreferences
 
 ALICE, BOB, CAROL, DAVE = (UserId(name) for name in ("alice", "bob", "carol", "dave"))
@@ -54,7 +55,9 @@ class Directory:
 class Bench:
     """A pipeline with its ports and everything that it delivered."""
 
-    def __init__(self, batch_limit: int = 512) -> None:
+    def __init__(
+        self, batch_limit: int = 512, *, waiting_limit: int = 10_000, of_one_user: int = 10_000
+    ) -> None:
         self.conversations = MemoryConversations()
         self.messages = MemoryMessages(self.conversations)
         self.preferences = MemoryPreferences()
@@ -68,6 +71,8 @@ class Bench:
             self.messages,
             SetPreferences(self.preferences, lambda _: None),
             self._deliver,
+            shedding=Shedding(waiting_limit, of_one_user, clock=lambda: 0.0, jitter=lambda low, _: low),
+            lane_limit=of_one_user,
             now_ns=lambda: 0,
             batch_limit=batch_limit,
         )

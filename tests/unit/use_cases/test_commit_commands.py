@@ -186,6 +186,90 @@ async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
     assert [seq(results["a"]), seq(results["b"])] == [2, 3]
 
 
+async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
+    bench = Bench()
+    bench.messages = PoisonedMessages(bench.conversations)
+    bench.pipeline._writer = bench.messages
+    task = asyncio.create_task(bench.pipeline.run())
+    bench.send("warm")
+    await bench.until(1)
+    texts = [str(number) for number in range(512)]
+    texts[300] = "poison"
+    for text in texts:
+        bench.send(text)
+    results = await bench.until(513)
+    task.cancel()
+    assert len(bench.results) == 513
+    assert code(results["poison"]) is ErrorCode.INTERNAL
+    stored = [seq(results[text]) for text in texts if text != "poison"]
+    assert stored == list(range(2, 513))
+    # Each of nine halvings commits one half without the poison.
+    assert len(bench.messages.batches) == 1 + 9
+
+
+async def test_what_finds_no_room_is_busy_at_once_and_leaves_the_rest_in_order() -> None:
+    bench = Bench(waiting_limit=3)
+    bench.send("warm")
+    task = asyncio.create_task(bench.pipeline.run())
+    await bench.until(1)
+    for text in "abcde":
+        bench.send(text)
+    assert [ticket for ticket, _ in bench.results[1:]] == ["d", "e"]
+    results = await bench.until(6)
+    for refused in "de":
+        assert code(results[refused]) is ErrorCode.BUSY
+        assert (results[refused].retry_after_ms or 0) > 0  # type: ignore[union-attr]
+    assert [seq(results[text]) for text in "abc"] == [2, 3, 4]
+    for text in "de":
+        bench.send(f"{text} again")
+    again = await bench.until(8)
+    task.cancel()
+    assert [seq(again[f"{text} again"]) for text in "de"] == [5, 6]
+
+
+async def test_one_user_leaves_room_for_the_others(bench: Bench) -> None:
+    narrow = Bench(waiting_limit=4, of_one_user=2)
+    task = asyncio.create_task(narrow.pipeline.run())
+    narrow.send("warm")
+    narrow.send("warm too", sender=CAROL, target=BOB)
+    await narrow.until(2)
+    for text in "abc":
+        narrow.send(text)
+    narrow.send("of carol", sender=CAROL, target=BOB)
+    results = await narrow.until(6)
+    task.cancel()
+    assert code(results["c"]) is ErrorCode.BUSY
+    assert isinstance(results["of carol"], Sent)
+
+
+async def test_a_lane_holds_only_so_many_and_everything_in_it_is_answered() -> None:
+    bench = Bench(of_one_user=3)
+    task = asyncio.create_task(bench.pipeline.run())
+    gate = bench.directory.gates[ALICE] = asyncio.Event()
+    for text in "abcde":
+        bench.send(text)
+    assert [(ticket, code(result)) for ticket, result in bench.results] == [
+        ("d", ErrorCode.BUSY),
+        ("e", ErrorCode.BUSY),
+    ]
+    gate.set()
+    results = await bench.until(5)
+    task.cancel()
+    assert [seq(results[text]) for text in "abc"] == [1, 2, 3]
+
+
+async def test_room_is_free_again_after_commits_that_failed(bench: Bench) -> None:
+    broken = Bench(waiting_limit=1)
+    broken.messages = PoisonedMessages(broken.conversations)
+    broken.pipeline._writer = broken.messages
+    task = asyncio.create_task(broken.pipeline.run())
+    for number, text in enumerate(("warm", "poison", "good"), start=1):
+        broken.send(text)
+        await broken.until(number)
+    task.cancel()
+    assert [type(result) for _, result in broken.results] == [Sent, Rejection, Sent]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.lists(

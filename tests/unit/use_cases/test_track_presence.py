@@ -11,7 +11,7 @@ import pytest
 from service.domain.ids import UserId
 from service.domain.presence import Presence, PresenceState
 from service.use_cases.get_presence import GetPresence
-from service.use_cases.ports import SessionReport
+from service.use_cases.presence_ports import SessionReport
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.tell_presence import TellPresence
 from service.use_cases.track_presence import TrackPresence
