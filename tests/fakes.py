@@ -15,7 +15,8 @@ from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserI
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.domain.receipts import Mark, Position, Positions
-from service.use_cases.ports import Committed, LeaseLost
+from service.use_cases.lease import LeaseLost
+from service.use_cases.ports import Committed
 
 
 class MemoryConversations:

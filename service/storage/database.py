@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from service.domain.errors import ErrorCode, Rejected
 from service.storage.direct import DirectConnection, DirectPool
 from service.storage.fence import FALLEN
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 
 _log = structlog.get_logger(__name__)
 

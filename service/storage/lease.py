@@ -14,7 +14,7 @@ import structlog
 from service.storage.arrays import Packed
 from service.storage.direct import DirectConnection
 from service.storage.fence import Fence
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 
 _log = structlog.get_logger(__name__)
 

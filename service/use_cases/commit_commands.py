@@ -17,8 +17,9 @@ from service.use_cases.authorize import NOT_CONNECTED, Authorize
 from service.use_cases.group_commit import GroupCommit
 from service.use_cases.incidents import incident
 from service.use_cases.lanes import Lanes
+from service.use_cases.lease import LeaseLost
 from service.use_cases.mark_position import MarkCommand, Marked, marked
-from service.use_cases.ports import BatchWriter, Committed, ConversationRepository, LeaseLost
+from service.use_cases.ports import BatchWriter, Committed, ConversationRepository
 from service.use_cases.send_message import SendCommand, Sent, drafted, sent
 from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
 from service.use_cases.shedding import Shedding

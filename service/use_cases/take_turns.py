@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from service.metrics import LEASE_ACQUISITIONS, LEASE_HELD
-from service.use_cases.ports import Lease, LeaseLost, Tenure
+from service.use_cases.lease import Lease, LeaseLost, Tenure
 
 _log = structlog.get_logger(__name__)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
+import grpc
 import psycopg
 import pytest
 
@@ -20,9 +21,11 @@ from devstack.mosquitto import MosquittoServer
 from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
 from devstack.python_server import Surroundings
+from proto.messaging.v1 import messaging_pb2, messaging_pb2_grpc
 from tests.conftest import MintToken
 from tests.end_to_end.conftest import running
 from tests.end_to_end.device import device
+from tests.end_to_end.presence import LEASE_S, heartbeats, sees
 from tests.end_to_end.stack import Service, new_service
 from tests.end_to_end.traffic import Traffic, traffic
 
@@ -69,6 +72,11 @@ async def becomes(service: Service, wanted: str, *, within_s: float = 20.0) -> N
 
 def log(service: Service) -> str:
     return service.process.log_file.read_text()
+
+
+@pytest.fixture(autouse=True)
+def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESSAGING_PRESENCE_LEASE_S", str(LEASE_S))
 
 
 @pytest.fixture
@@ -167,6 +175,28 @@ async def test_a_command_that_a_stopped_one_still_has_undoes_nothing(
         assert await role(standby) == "active"
         assert await asyncio.to_thread(rows, pair.database_url) == before
         assert len(alice.received) == 2
+
+
+async def test_a_choice_made_at_the_standby_takes_effect(
+    pair: Pair, broker: MosquittoServer, token: MintToken
+) -> None:
+    _, standby = await pair.active()
+    await becomes(standby, "standby")
+    async with (
+        device(broker.mqtt_port, "alice", token("alice")) as alice,
+        device(broker.mqtt_port, "bob", token("bob")) as bob,
+        grpc.aio.insecure_channel(standby.grpc_target) as channel,
+    ):
+        await alice.send("hello", recipientId="bob")
+        await alice.next("messageSent")
+        async with heartbeats(bob), heartbeats(alice):
+            await sees(bob, "online")
+            await messaging_pb2_grpc.MessagingServiceStub(channel).SetPreferences(
+                messaging_pb2.SetPreferencesRequest(invisible=True),
+                metadata=(("authorization", f"Bearer {token('alice')}"),),
+                timeout=5,
+            )
+            await sees(bob, "online", "offline")
 
 
 async def test_a_rolling_restart_loses_no_message_and_no_order(pair: Pair, load: Traffic) -> None:

@@ -37,6 +37,10 @@ class _Line:
     async def write(self) -> None:
         self.keys.append(await self.writer.send(str(len(self.keys)), recipientId=self.reader.user_id))
 
+    async def hears(self, more: int) -> None:
+        enough = len(self.reader.received) + more
+        await self.reader.until(lambda events: len(events) >= enough)
+
     async def settle(self) -> None:
         """Sends again what is not answered; an answer that was on its way when its instance died is lost."""
         while len(answers := self.answers()) < len(self.keys):
@@ -99,9 +103,7 @@ class Traffic:
 
     async def goes_on(self, messages: int = 50) -> None:
         """Returns when each line has that many more messages delivered."""
-        for line in self._lines:
-            enough = len(line.reader.received) + messages
-            await line.reader.until(lambda events, enough=enough: len(events) >= enough)
+        await asyncio.gather(*(line.hears(messages) for line in self._lines))
 
     async def pause(self) -> None:
         """Writes no more until `resume`; returns when everything is acknowledged and delivered."""
@@ -125,10 +127,12 @@ class Traffic:
 async def traffic(port: int, token: MintToken, pairs: Sequence[tuple[str, str]]) -> AsyncIterator[Traffic]:
     """Writes from the first to the second of each pair while the block runs."""
     async with AsyncExitStack() as stack:
-        lines = [
-            _Line(*[await stack.enter_async_context(device(port, user, token(user))) for user in pair])
-            for pair in pairs
-        ]
+        lines = []
+        for pair in pairs:
+            writer, reader = [
+                await stack.enter_async_context(device(port, user, token(user))) for user in pair
+            ]
+            lines.append(_Line(writer, reader))
         made = Traffic(lines, token)
         running = asyncio.create_task(made.run())
         try:

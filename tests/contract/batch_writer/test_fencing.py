@@ -15,7 +15,7 @@ from service.storage import batches
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import BY_INDEX, Database
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 from tests.contract.batch_writer.conftest import WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft
 from tests.contract.batch_writer.test_marking import advance, mark, messages, summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 
 
 class Registrar:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from service.storage.lease import PostgresLease
-from service.use_cases.ports import Lease, LeaseLost, Tenure
+from service.use_cases.lease import Lease, LeaseLost, Tenure
 from tests.contract.lease.in_memory import MemoryLease, Registrar
 
 LIMIT_S = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,8 @@ class Bridge:
             on_session_lost=self._on_session_lost,
         )
         self.sessions_lost = 0
+        self.demand_lease: Callable[[], None] = lambda: None
+        self.running: asyncio.Task[None] | None = None
         self._taken: asyncio.Queue[Delivery] = asyncio.Queue()
 
     def _on_deliveries(self, deliveries: Sequence[Delivery]) -> None:
@@ -109,15 +111,17 @@ def run_bridge(mosquitto_server: MosquittoServer, token: MintToken, client_id: s
             username=SERVICE_USER,
             token=partial(token, SERVICE_USER, role="service"),
             filters=(TOPICS.command_filter, TOPICS.platform_filter),
+            demand_lease=lambda: bridge.demand_lease(),
         )
         bridge = Bridge(client_id, options)
-        running = asyncio.create_task(bridge.links.run())
+        bridge.running = running = asyncio.create_task(bridge.links.run())
         try:
             await bridge.ready()
             yield bridge
         finally:
             await bridge.links.close()
-            await asyncio.wait_for(running, DEADLINE_S)
+            if not running.done():
+                await asyncio.wait_for(running, DEADLINE_S)
 
     return run
 

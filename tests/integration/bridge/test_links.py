@@ -9,8 +9,9 @@ import pytest
 from bridge.session import Delivery
 from devstack.mosquitto import MosquittoServer
 from service.service_token import SERVICE_USER
+from service.use_cases.lease import LeaseLost
 from tests.conftest import MintToken
-from tests.integration.bridge.conftest import PUBLISHERS, RunBridge, User
+from tests.integration.bridge.conftest import DEADLINE_S, PUBLISHERS, RunBridge, User
 from tests.integration.broker.mqtt5_client import Mqtt5Client
 from tests.integration.broker.raw_client import Login
 from tests.tcp_proxy import tcp_proxy
@@ -128,3 +129,26 @@ async def test_draining_waits_for_confirmations_and_leaves_the_rest_to_the_next_
         assert successor.sessions_lost == 0
         # What was taken is acknowledged: it does not come again.
         assert (await successor.take()).payload == b"too late"
+
+
+async def test_without_the_lease_no_link_is_made_and_those_there_are_stay(
+    run_bridge: RunBridge, mosquitto_server: MosquittoServer
+) -> None:
+    """Another instance may have connected with our client id, and ours would take its place."""
+    demanded = 0
+
+    def refuse() -> None:
+        nonlocal demanded
+        demanded += 1
+        raise LeaseLost("told to be")
+
+    async with tcp_proxy(mosquitto_server.mqtt_port) as proxy, run_bridge(port=proxy.listen_port) as bridge:
+        assert bridge.running is not None
+        bridge.demand_lease = refuse
+        assert bridge.links.is_ready
+        assert demanded == 0
+        proxy.cut(0)
+        with pytest.raises(LeaseLost):
+            await asyncio.wait_for(bridge.running, DEADLINE_S)
+        assert demanded == 1
+        assert not any(link.connected for link in (*bridge.publishers, bridge.session))

@@ -15,7 +15,7 @@ from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.storage.preferences import PostgresPreferences
 from service.storage.presence import PostgresCounterparts, PostgresLastSeen
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 from tests.leases import FENCE, take_lease
 
 ALICE = UserId("alice")

@@ -13,7 +13,7 @@ from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
 from service.storage.lease import PostgresLease
 from service.storage.migrations import migrate
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 from tests.tcp_proxy import tcp_proxy
 
 

@@ -175,3 +175,20 @@ async def test_lookups_are_counted_by_layer_and_result() -> None:
     with pytest.raises(Rejected):
         await directory.are_connected(BOB, CAROL)
     assert [after - earlier for after, earlier in zip(counts(), before, strict=True)] == [3, 1, 1, 1, 1]
+
+
+async def test_who_is_not_told_of_changes_keeps_no_answers() -> None:
+    clock, script = Clock(), ScriptedConnections()
+    script.connect(ALICE, BOB)
+    directory = CachedConnections(MemorySource(script), clock=clock)
+    assert await directory.are_connected(ALICE, BOB) is True
+    directory.keep_answers(False)
+    for _ in range(2):
+        assert directory.known(ALICE, BOB) is None
+        assert await directory.are_connected(ALICE, BOB) is True
+    script.disconnect(ALICE, BOB)
+    assert await directory.are_connected(ALICE, BOB) is False
+    directory.keep_answers(True)
+    assert directory.known(ALICE, BOB) is None
+    assert await directory.are_connected(ALICE, BOB) is False
+    assert directory.known(ALICE, BOB) is False

@@ -16,8 +16,9 @@ from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Draft
 from service.use_cases.commit_commands import Result
+from service.use_cases.lease import LeaseLost
 from service.use_cases.mark_position import Marked
-from service.use_cases.ports import Committed, LeaseLost
+from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
 from service.use_cases.set_preferences import SetPreferencesCommand
 from tests.fakes import MemoryMessages

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.use_cases.ports import LeaseLost
+from service.use_cases.lease import LeaseLost
 from service.use_cases.take_turns import TakeTurns
 from tests.contract.lease.in_memory import MemoryLease, MemoryTenure, Registrar
 
