@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -63,21 +64,7 @@ class App:
         # Readers of history can take all their connections and not one from a commit.
         self._commits = Database(url, size=_COMMIT_CONNECTIONS, planner=BY_INDEX)
         self._database = Database(url, size=settings.database_pool_size)
-        self._redis = RedisConnections(
-            str(settings.redis_url),
-            positive_ttl=settings.connections_cache_shared_s,
-            negative_ttl=settings.connections_cache_negative_s,
-        )
-        self._channel = open_channel(settings.connections_target)
-        client = ConnectionsClient(
-            self._channel, service_token=token, deadline=settings.connections_deadline_ms / 1000
-        )
-        self._connections = CachedConnections(
-            client,
-            self._redis,
-            positive_ttl=settings.connections_cache_local_s,
-            negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
-        )
+        self._connections = self._wire_connections(token)
         self._presence_store = RedisPresence(str(settings.redis_url), lease=settings.presence_lease_s)
         self._rate_counts = RateCounts(str(settings.redis_url))
         limits = RateLimits(
@@ -107,6 +94,25 @@ class App:
             operations_app(self.readiness), host=settings.http_host, port=settings.http_port
         )
         self._stopping = False
+
+    def _wire_connections(self, token: Callable[[], str]) -> CachedConnections:
+        """Who is connected with whom: memory before Redis before ConnectionsService."""
+        settings = self._settings
+        self._redis = RedisConnections(
+            str(settings.redis_url),
+            positive_ttl=settings.connections_cache_shared_s,
+            negative_ttl=settings.connections_cache_negative_s,
+        )
+        self._channel = open_channel(settings.connections_target)
+        client = ConnectionsClient(
+            self._channel, service_token=token, deadline=settings.connections_deadline_ms / 1000
+        )
+        return CachedConnections(
+            client,
+            self._redis,
+            positive_ttl=settings.connections_cache_local_s,
+            negative_ttl=min(settings.connections_cache_local_s, settings.connections_cache_negative_s),
+        )
 
     def _wire_grpc(self) -> GrpcServer:
         settings, foundations = self._settings, self._foundations
