@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from devstack.mosquitto import JwtOptions, MosquittoServer, build_plugin
@@ -32,9 +32,16 @@ class Ports:
     mqtt: int = field(default_factory=lambda: usual_or_free_port(1883))
     grpc: int = field(default_factory=lambda: usual_or_free_port(50051))
     service_http: int = field(default_factory=lambda: usual_or_free_port(8081))
+    standby_grpc: int = field(default_factory=lambda: usual_or_free_port(50061))
+    standby_http: int = field(default_factory=lambda: usual_or_free_port(8091))
     connections: int = field(default_factory=lambda: usual_or_free_port(50052))
     postgresql: int = field(default_factory=lambda: usual_or_free_port(5432))
     redis: int = field(default_factory=lambda: usual_or_free_port(6379))
+
+    @property
+    def instances(self) -> Sequence[tuple[int, int]]:
+        """gRPC and HTTP port of each instance of the service."""
+        return (self.grpc, self.service_http), (self.standby_grpc, self.standby_http)
 
 
 class Stack:
@@ -46,6 +53,8 @@ class Stack:
         self._progress = progress
         self._stop_requested = stop_requested
         self._started: list[ServerProcess] = []
+        self._has_served: dict[ServerProcess, bool] = {}
+        """The instances of the service, and whether they were ready since their start."""
 
     @property
     def page_url(self) -> str:
@@ -69,22 +78,41 @@ class Stack:
         self._start(self._connections(), self.ports.connections)
         if not postgresql.has_database(DATABASE):
             postgresql.create_database(DATABASE)
-        # It applies the migrations before it is ready.
-        service = self._service(postgresql, redis, mosquitto, secret)
-        self._start(service, self.ports.grpc, self.ports.service_http)
+        surroundings = self._surroundings(postgresql, redis, mosquitto, secret)
+        # The first one applies the migrations before it is ready, and is the active one.
+        for number, (grpc_port, http_port) in enumerate(self.ports.instances, start=1):
+            instance = messaging_service(
+                self._folder.log_file(f"service-{number}"),
+                surroundings,
+                grpc_port=grpc_port,
+                http_port=http_port,
+            )
+            self._start(instance, grpc_port, http_port)
+            self._has_served[instance] = True
         self._start(self._gateway(mosquitto.websocket_url, secret), self.ports.gateway)
 
     def watch(self) -> None:
-        """Returns when a stop is requested.
+        """Returns when a stop is requested; an instance of the service that has ended is started again.
 
         Raises:
-            ServerFailed: a server has ended by itself.
+            ServerFailed: another server has ended by itself, or an instance before it was ready again.
         """
         while not self._stop_requested():
             for server in self._started:
                 if not server.is_running:
-                    raise ServerFailed(f"{server.name} {server.ending()}.{server.quoted_log()}")
+                    self._start_again(server)
+                elif not self._has_served.get(server, True):
+                    self._has_served[server] = server.is_ready()
             time.sleep(_POLL_SECONDS)
+
+    def _start_again(self, server: ServerProcess) -> None:
+        """Only an instance of the service: the other one serves meanwhile."""
+        if not self._has_served.get(server, False):
+            raise ServerFailed(f"{server.name} {server.ending()}.{server.quoted_log()}")
+        self._progress.say(f"  {server.name} {server.ending()}; the other one serves, and it starts again.")
+        server.launch()
+        self._folder.remember(server)
+        self._has_served[server] = False
 
     def stop(self) -> None:
         """Stops what runs, last started first."""
@@ -111,10 +139,10 @@ class Stack:
     def _connections(self) -> PythonServer:
         return connections_service(self._folder.log_file("connections"), port=self.ports.connections)
 
-    def _service(
+    def _surroundings(
         self, postgresql: PostgreSQLServer, redis: RedisServer, mosquitto: MosquittoServer, secret: str
-    ) -> PythonServer:
-        surroundings = Surroundings(
+    ) -> Surroundings:
+        return Surroundings(
             database_url=postgresql.url(DATABASE),
             redis_url=redis.url,
             broker_port=self.ports.mqtt,
@@ -122,18 +150,12 @@ class Stack:
             connections_port=self.ports.connections,
             jwt_secret=secret,
         )
-        return messaging_service(
-            self._folder.log_file("service"),
-            surroundings,
-            grpc_port=self.ports.grpc,
-            http_port=self.ports.service_http,
-        )
 
     def _gateway(self, broker_websocket_url: str, secret: str) -> PythonServer:
         return gateway(
             self._folder.log_file("gateway"),
             port=self.ports.gateway,
-            grpc_ports=[self.ports.grpc],
+            grpc_ports=[grpc_port for grpc_port, _ in self.ports.instances],
             broker_websocket_url=broker_websocket_url,
             jwt_secret=secret,
         )

@@ -104,11 +104,24 @@ def test_what_was_said_is_there_the_next_time_and_ctrl_c_ends_everything(run: Ru
 
 
 def test_a_crashed_server_is_reported_with_its_log_and_everything_stops(run: Run) -> None:
-    *others, service, _gateway = run.children()
-    subprocess.run(["kill", "-KILL", str(service)], check=True)
+    _postgresql, redis, *others = run.children()
+    subprocess.run(["kill", "-KILL", str(redis)], check=True)
     assert run.process.wait(30) == 1
-    assert "Messaging service was ended by SIGKILL. The end of" in run.printed
+    assert "Redis was ended by SIGKILL. The end of" in run.printed
     assert not any(processes.is_alive(child) for child in others)
+
+
+def test_a_crashed_instance_of_the_service_starts_again_while_the_other_one_serves(run: Run) -> None:
+    *_others, active, _standby, _gateway = run.children()
+    token = call(f"{run.page_url}api/dev/token", {"userId": "alice"})["token"]
+    subprocess.run(["kill", "-KILL", str(active)], check=True)
+    opened = call(f"{run.page_url}api/conversations", {"recipientId": "bob"}, token)
+    assert opened["participantIds"] == ["alice", "bob"]
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while "Messaging service was ended by SIGKILL; the other one serves" not in run.printed:
+        assert time.monotonic() < deadline, run.printed
+        time.sleep(0.05)
+    assert run.end() == 0, run.printed
 
 
 def test_a_second_one_in_the_same_folder_says_that_the_first_runs(run: Run) -> None:
