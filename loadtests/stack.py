@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from devstack.server_process import ServerProcess
 from loadtests.newer_mosquitto import NewerMosquitto
 
 _DATABASE = "messaging"
+_ROLES = ("service", "standby")
 _TOKEN_SECONDS = 6 * 3600
 _UNLIMITED = {
     "MESSAGING_SENDS_LIMIT": "1000000 per 10 seconds",
@@ -40,16 +41,29 @@ class BenchStack:
     """Everybody's data and logs."""
     mosquitto: MosquittoServer
     postgresql: PostgreSQLServer
-    service: ServerProcess
-    grpc_port: int
+    instances: Sequence[ServerProcess]
+    """Of the service: the active one, and one that stands by and serves history with it."""
+    grpc_ports: Sequence[int]
+    """Of each instance."""
     jwt_secret: str
     processes: dict[str, int]
     """Process id of each server by its role."""
 
     def start_service(self) -> None:
-        """Starts the service, and notes its process."""
-        self.service.start()
-        self.processes["service"] = self.service.pid
+        """Starts the instances, and notes their processes."""
+        for role, instance in zip(_ROLES, self.instances, strict=True):
+            instance.start()
+            self.processes[role] = instance.pid
+
+    def stop_service(self) -> None:
+        """Stops the instances: first the one that would take the other's place."""
+        for instance in reversed(self.instances):
+            instance.stop()
+
+    @property
+    def grpc_port(self) -> int:
+        """Where the active instance's gRPC server listens."""
+        return self.grpc_ports[0]
 
     @property
     def database_url(self) -> str:
@@ -68,7 +82,7 @@ class BenchStack:
 
     @property
     def grpc_target(self) -> str:
-        """Where the service's gRPC server listens."""
+        """Where the active instance's gRPC server listens."""
         return f"{LOOPBACK}:{self.grpc_port}"
 
     def token(self, user_id: str, *, role: str | None = None) -> str:
@@ -137,27 +151,31 @@ def bench_stack(
             connections_port=connections.program.port,
             jwt_secret=secret,
         )
-        grpc_port = free_port()
-        service = messaging_service(
-            folder / "service.log",
-            surroundings,
-            grpc_port=grpc_port,
-            http_port=free_port(),
-            extra_settings=_UNLIMITED,
-        )
-        started(service)
-        yield BenchStack(
+        grpc_ports = [free_port() for _ in _ROLES]
+        instances = [
+            messaging_service(
+                folder / f"{role}.log",
+                surroundings,
+                grpc_port=grpc_port,
+                http_port=free_port(),
+                extra_settings=_UNLIMITED,
+            )
+            for role, grpc_port in zip(_ROLES, grpc_ports, strict=True)
+        ]
+        stack = BenchStack(
             folder=folder,
             mosquitto=broker,
             postgresql=postgresql,
-            service=service,
-            grpc_port=grpc_port,
+            instances=instances,
+            grpc_ports=grpc_ports,
             jwt_secret=secret,
             processes={
                 "broker": broker.pid,
-                "service": service.pid,
                 "postgresql": postgresql.pid,
                 "redis": redis.pid,
                 "connections": connections.pid,
             },
         )
+        cleanup.callback(stack.stop_service)
+        stack.start_service()
+        yield stack

@@ -42,7 +42,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     figures: dict[str, float] = {}
     checks: dict[str, int] = {}
     # The service would answer, too.
-    await asyncio.to_thread(stack.service.stop)
+    await asyncio.to_thread(stack.stop_service)
     try:
         figures |= await _relay(stack, 100 if scale.smoke else _RELAYED_ONE_BY_ONE)
         async with _responder(stack):

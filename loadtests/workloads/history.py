@@ -1,8 +1,9 @@
-"""History: pages at random depth in a long conversation, by several readers at once."""
+"""History: pages at random depth in a long conversation, by several readers who go round the instances."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -51,7 +52,8 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     seeded = await seeding.ensure(stack.database_url, _SMOKE if scale.smoke else _FULL)
     conversation, length = seeded.conversations[0], seeded.messages[0]
     token = stack.token(conversation.participants[0])
-    readers = [await GrpcReader.connect(LOOPBACK, stack.grpc_port, _METHOD, token) for _ in range(_READERS)]
+    ports = itertools.islice(itertools.cycle(stack.grpc_ports), _READERS)
+    readers = [await GrpcReader.connect(LOOPBACK, port, _METHOD, token) for port in ports]
     tally = _Tally()
     pages = await _walk(readers[0], conversation, length, tally)
     await _read_all(readers, conversation, pages, _Tally(), seconds=0.2 if scale.smoke else 2.0)

@@ -99,7 +99,8 @@ async def _reading(stack: BenchStack, readers: Sequence[Chatter], pages: _Pages)
     """Starts readers who ask for the newest page of their conversation, evenly and for ever."""
     tasks = []
     for number, chatter in enumerate(readers):
-        reader = await GrpcReader.connect(LOOPBACK, stack.grpc_port, _GET_HISTORY, stack.token(chatter.user))
+        port = stack.grpc_ports[number % len(stack.grpc_ports)]
+        reader = await GrpcReader.connect(LOOPBACK, port, _GET_HISTORY, stack.token(chatter.user))
         request = pb.GetMessageHistoryRequest(
             conversation_id=chatter.conversation_id, page_size=_PAGE_SIZE
         ).SerializeToString()

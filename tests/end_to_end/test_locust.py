@@ -83,13 +83,13 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
 
 
 def test_messages_without_an_answer_are_sent_again_and_fail_the_run(bench: BenchStack) -> None:
-    bench.service.stop()
+    bench.stop_service()
     try:
         code, output = run(
             locust_command(bench, [*_USERS, "--run-time=2s", "--resend-after=0.5", "--drain=1"])
         )
     finally:
-        bench.service.start()
+        bench.start_service()
     assert code == 1, output
     for name in ("acknowledged", "unacknowledged", "not_received", "resent"):
         assert f"FAILED {name} " in output, output
