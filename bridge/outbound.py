@@ -42,7 +42,7 @@ _DEAD = frozenset(
         ErrorCode.INTERNAL,
     }
 )
-"""What fails because of the command's content, and will fail again."""
+"""What fails because of the command's content, as far as anybody can tell: it becomes a dead letter."""
 
 
 @dataclass(slots=True)

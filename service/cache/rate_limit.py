@@ -117,8 +117,8 @@ class UserRateLimit:
     async def _count_one(self, user: UserId, window: _Window) -> Rejection | None:
         window.counted += 1
         count = window.untold_here
-        window.told_here += count
         here = await self._counts.add_here(self._limit, self._name, user, window.number, count=count)
+        window.told_here += count
         everywhere = await self._tell(user, window)
         if max(here, everywhere or 0) <= self._limit.amount:
             return None
@@ -129,10 +129,9 @@ class UserRateLimit:
     async def _tell(self, user: UserId, window: _Window) -> int | None:
         """Adds to the count in Redis what is not in it yet; None when that failed, and it is told later."""
         count = window.untold_everywhere
-        window.told_everywhere += count
         total = await self._counts.add_everywhere(self._limit, self._name, user, count=count)
-        if total is None:
-            window.told_everywhere -= count
+        if total is not None:
+            window.told_everywhere += count
         return total
 
     async def _report(self, user: UserId, window: _Window) -> None:

@@ -7,8 +7,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import structlog
+
 from service.domain.ids import UserId
 from service.metrics import LANES
+
+_log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 
@@ -17,7 +21,7 @@ class Lanes(Generic[Item]):
     """Gives `work` each user's items one after the other; users do not wait for one another.
 
     A lane exists while something is in it: the item that is worked on and those behind it,
-    `limit` at the most. `work` raises nothing: what it raised would end the lane with its rest.
+    `limit` at the most. What `work` raises is logged, and the next item is worked on.
     """
 
     def __init__(self, work: Callable[[Item], Awaitable[None]], *, limit: int) -> None:
@@ -55,7 +59,10 @@ class Lanes(Generic[Item]):
         LANES.inc()
         try:
             while lane:
-                await self._work(lane[0])
+                try:
+                    await self._work(lane[0])
+                except Exception:
+                    _log.exception("lane_item_failed", user_id=user)
                 lane.popleft()
         finally:
             del self._lanes[user]
