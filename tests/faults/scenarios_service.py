@@ -1,0 +1,7 @@
+"""Faults: service."""
+
+from __future__ import annotations
+
+from tests.faults.scenario import Scenario
+
+SCENARIOS: tuple[Scenario, ...] = ()
