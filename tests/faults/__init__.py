@@ -1,4 +1,4 @@
-"""The fault suite: real processes are killed, stalled and cut off while independent clients write to each other.
+"""The fault suite: real processes are killed, stalled and cut off while independent clients write.
 
 `python -m tests.faults` runs it. What every client attempted, was told and can
 read afterwards stands in a ledger; the checker holds the ledger to the promises.

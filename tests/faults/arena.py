@@ -139,6 +139,11 @@ class Arena:
             _signal(process_id, signal.SIGCONT)
         self.ledger.fault(f"SIGCONT {process_ids[0]}")
 
+    def active_grpc_target(self) -> str:
+        """Where history can be read: any instance that runs."""
+        running = [instance for instance in self.services if instance.process.is_running]
+        return running[0].grpc_target
+
     async def is_ready(self, instance: ServiceInstance) -> bool:
         """What `/readyz` says."""
         return await self.get(instance, "/readyz") is not None

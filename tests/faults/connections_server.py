@@ -35,9 +35,9 @@ class ObedientDirectory(ConnectionsDirectory):
             record.clear()
 
 
-async def _serve(port: int, control_port: int, state_file: Path) -> None:
+async def _serve(port: int, control_port: int, state: str) -> None:
     directory = ObedientDirectory()
-    directory.become(json.loads(state_file.read_text()))
+    directory.become(json.loads(state))
 
     async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--control-port", type=int, required=True)
     parser.add_argument("--state", type=Path, required=True)
     arguments = parser.parse_args()
-    asyncio.run(_serve(arguments.port, arguments.control_port, arguments.state))
+    asyncio.run(_serve(arguments.port, arguments.control_port, arguments.state.read_text()))
     return 0
 
 
