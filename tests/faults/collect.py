@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ async def _parts(redis: Redis, key: bytes | str) -> Iterable[bytes | str]:
         case b"set":
             return await redis.smembers(key)
         case b"zset":
-            return await redis.zrange(key, 0, -1, withscores=False)
+            return [member async for member, _ in redis.zscan_iter(key)]
         case b"list":
             return await redis.lrange(key, 0, -1)
         case b"none":

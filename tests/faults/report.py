@@ -22,7 +22,7 @@ def report(finished: Sequence[ArenaOutcome], seed: int) -> str:
         "",
         _bound(acknowledged, sum(arena.classes.get("lost", 0) for arena in finished)),
         "",
-        "| fault | runs | acknowledged | injected | recovered | slowest recovery | longest wait | violations |",
+        "| fault | runs | acknowledged | injected | recovered | slowest | longest wait | violations |",
         "|---|--:|--:|---|--:|--:|--:|--:|",
         *_rows(outcomes),
         "",

@@ -6,13 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.faults.arena import Arena
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Edge(StrEnum):
@@ -43,9 +40,9 @@ class Layout:
     edges: frozenset[Edge] = frozenset()
     instances: int = 1
     """Service processes."""
-    settings: Mapping[str, str] = field(default=_NOTHING)
+    settings: Mapping[str, str] = field(default_factory=dict)
     """Environment of the services on top of the usual one."""
-    broker: Mapping[str, str] = field(default=_NOTHING)
+    broker: Mapping[str, str] = field(default_factory=dict)
     """Directives of mosquitto.conf that get another value."""
     storage: Storage = Storage.FOLDER
     pairs: int = 20
@@ -81,8 +78,8 @@ class Scenario:
     """In the report's words: what happens to whom."""
     edges: frozenset[Edge] = frozenset()
     instances: int = 1
-    settings: Mapping[str, str] = field(default=_NOTHING)
-    broker: Mapping[str, str] = field(default=_NOTHING)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    broker: Mapping[str, str] = field(default_factory=dict)
     storage: Storage = Storage.FOLDER
     pairs: int = 20
     in_short: bool = True
