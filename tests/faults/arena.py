@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from devstack import processes
 from devstack.ports import LOOPBACK
 from devstack.server_process import ServerProcess
-from tests.faults.ledger import Ledger
-from tests.faults.load import Load
+from tests.faults.ledger import Ledger, Relation
+from tests.faults.load import Load, Pair
 from tests.faults.proxy import FaultProxy
 from tests.faults.scenario import Edge
 from tests.faults.servers import Servers, ServiceInstance
@@ -40,6 +40,8 @@ class Arena:
     """The only source of chance, so that a seed tells what happened."""
     short: bool
     """Whether minutes are to be spared (`make faults`)."""
+    combined: bool = False
+    """Whether another scenario runs at the same time, so that not everything is this one's doing."""
     counters: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     """What a scenario found itself, beside what the checker finds in the ledger."""
@@ -96,6 +98,22 @@ class Arena:
             if took > seconds:
                 raise TimeoutError(f"{what}: not within {seconds:.0f} s")
             await self.pause(_POLL_SECONDS)
+
+    async def revoke(self, pair: Pair) -> None:
+        """The two are no longer connected, and the platform tells so; returns with the broker's PUBACK."""
+        await self.servers.connections.disconnect([pair.names])
+        began = await self.load.platform.connections_changed(*pair.names)
+        self._relate(pair, began, connected=False)
+
+    async def connect(self, pair: Pair) -> None:
+        """The two are connected again."""
+        self._relate(pair, self.ledger.now(), connected=True)
+        await self.servers.connections.connect([pair.names])
+        await self.load.platform.connections_changed(*pair.names)
+
+    def _relate(self, pair: Pair, at: float, *, connected: bool) -> None:
+        wall = time.time() - (self.ledger.now() - at)
+        self.ledger.record(Relation(at=at, wall=wall, users=pair.names, connected=connected))
 
     async def kill(self, server: ServerProcess) -> None:
         """`kill -9`; PostgreSQL's sessions are gone when this returns."""

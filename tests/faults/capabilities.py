@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from devstack.server_process import find_executable
@@ -48,7 +49,14 @@ def _tried(make: Callable[[Path], SmallDisk | LoopDisk]) -> str | None:
     return None
 
 
+def _lease() -> str | None:
+    if find_spec("service.storage.lease") is None:
+        return "this version of the service has no lease for a standby to take over"
+    return None
+
+
 _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "mount": _mount,
     "loop": _loop,
+    "lease": _lease,
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc
 from redis.asyncio import Redis
 
 from proto.messaging.v1 import messaging_pb2, messaging_pb2_grpc
+from tests.faults.clients import User
 from tests.faults.ledger import HistoryPage, Ledger, Listed, Message
 from tests.faults.load import Load
 
@@ -22,9 +24,7 @@ async def collect_views(load: Load, ledger: Ledger, grpc_target: str) -> None:
     """History pages, resync pages and conversation lists, of both participants of every conversation."""
     await load.read_everything()
     turns = asyncio.Semaphore(_AT_ONCE)
-    async with grpc.aio.insecure_channel(grpc_target, options=_OPTIONS) as channel:
-        stub = messaging_pb2_grpc.MessagingServiceStub(channel)
-        reader = _Reader(stub, load, ledger)
+    async with _reader(load, ledger, grpc_target) as reader:
 
         async def read(user: str, conversation_id: str) -> None:
             async with turns:
@@ -34,6 +34,22 @@ async def collect_views(load: Load, ledger: Ledger, grpc_target: str) -> None:
         async with asyncio.TaskGroup() as tasks:
             for user in load.with_conversation():
                 tasks.create_task(read(user.name, user.hearing.view.conversation_id))
+
+
+async def read_one_page(load: Load, user: User, grpc_target: str) -> int:
+    """Reads the user's newest messages, for whoever wants to know whether reads go on.
+
+    Raises `grpc.RpcError` when they do not; returns 1.
+    """
+    async with _reader(load, Ledger(), grpc_target) as reader:
+        await reader.page(user.name, user.hearing.view.conversation_id, "", messaging_pb2.DIRECTION_OLDER)
+    return 1
+
+
+@asynccontextmanager
+async def _reader(load: Load, ledger: Ledger, grpc_target: str) -> AsyncIterator[_Reader]:
+    async with grpc.aio.insecure_channel(grpc_target, options=_OPTIONS) as channel:
+        yield _Reader(messaging_pb2_grpc.MessagingServiceStub(channel), load, ledger)
 
 
 class _Reader:
@@ -50,13 +66,7 @@ class _Reader:
         """All pages, oldest first."""
         cursor, is_last = "", False
         while not is_last:
-            request = messaging_pb2.GetMessageHistoryRequest(
-                conversation_id=conversation_id,
-                page_size=100,
-                cursor=cursor,
-                direction=messaging_pb2.DIRECTION_NEWER,
-            )
-            page = await self._stub.GetMessageHistory(request, **self._as(user))
+            page = await self.page(user, conversation_id, cursor, messaging_pb2.DIRECTION_NEWER)
             self._ledger.record(
                 HistoryPage(
                     at=self._ledger.now(),
@@ -68,6 +78,15 @@ class _Reader:
             )
             cursor = page.next_cursor
             is_last = not cursor
+
+    async def page(
+        self, user: str, conversation_id: str, cursor: str, direction: messaging_pb2.Direction
+    ) -> messaging_pb2.GetMessageHistoryResponse:
+        """One page, not recorded."""
+        request = messaging_pb2.GetMessageHistoryRequest(
+            conversation_id=conversation_id, page_size=100, cursor=cursor, direction=direction
+        )
+        return await self._stub.GetMessageHistory(request, **self._as(user))
 
     async def conversations(self, user: str) -> None:
         """The user's list."""

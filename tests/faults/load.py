@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import jwt
 
 from tests.faults.clients import User
-from tests.faults.ledger import Canary, Ledger, Quiet, Relation
+from tests.faults.ledger import Canary, Ledger, Quiet, Refused, Relation
 from tests.faults.platform_client import PlatformClient
 from tests.faults.profile import Profile, Reading
 
@@ -161,6 +162,13 @@ class Load:
     def acknowledged(self) -> int:
         """Messages acknowledged so far."""
         return sum(user.hearing.answered for user in self._users)
+
+    def refusals(self, *, since: float) -> Counter[str]:
+        """Codes that users of connected pairs were answered with since then."""
+        names = {user.name for pair in self.pairs if pair.connected for user in pair.users}
+        return Counter(
+            each.code for each in self._ledger.of(Refused) if each.at > since and each.user in names
+        )
 
     def stop_writing(self) -> None:
         """Nobody writes a new message; what is outstanding is still resent."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from tests.faults.registry import SCENARIOS, scenario
 from tests.faults.scenario import Scenario, can_share, together
 
-FIXED_PAIR = ("service-killed", "redis-killed")
-"""The combination of the short run: the process that works and the cache it knows its users from."""
+FIXED_PAIR = ("service-killed", "postgresql-killed")
+"""The combination of the short run: the process that works and the one that remembers."""
 _PAIR_SHARE = 0.5
 """Of the long run's draws: two faults at once."""
 

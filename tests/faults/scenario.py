@@ -113,9 +113,13 @@ def together(first: Scenario, second: Scenario) -> Scenario:
         raise ValueError(f"{first.name} and {second.name} need different arenas")
 
     async def run(arena: Arena) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_run(first, arena))
-            tasks.create_task(_run(second, arena))
+        arena.combined = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_run(first, arena))
+                tasks.create_task(_run(second, arena))
+        finally:
+            arena.combined = False
 
     return Scenario(
         name=f"{first.name}+{second.name}",
