@@ -36,14 +36,13 @@ async def collect_views(load: Load, ledger: Ledger, grpc_target: str) -> None:
                 tasks.create_task(read(user.name, user.hearing.view.conversation_id))
 
 
-async def read_one_page(load: Load, user: User, grpc_target: str) -> int:
+async def read_one_page(load: Load, user: User, grpc_target: str) -> None:
     """Reads the user's newest messages, for whoever wants to know whether reads go on.
 
-    Raises `grpc.RpcError` when they do not; returns 1.
+    Raises `grpc.RpcError` when they do not.
     """
     async with _reader(load, Ledger(), grpc_target) as reader:
         await reader.page(user.name, user.hearing.view.conversation_id, "", messaging_pb2.DIRECTION_OLDER)
-    return 1
 
 
 @asynccontextmanager
@@ -80,7 +79,7 @@ class _Reader:
             is_last = not cursor
 
     async def page(
-        self, user: str, conversation_id: str, cursor: str, direction: messaging_pb2.Direction
+        self, user: str, conversation_id: str, cursor: str, direction: messaging_pb2.Direction.ValueType
     ) -> messaging_pb2.GetMessageHistoryResponse:
         """One page, not recorded."""
         request = messaging_pb2.GetMessageHistoryRequest(

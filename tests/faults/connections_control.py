@@ -21,6 +21,7 @@ class ConnectionsControl:
         self._pairs: set[tuple[str, str]] = set()
         self._delay_seconds = 0.0
         self._failure: str | None = None
+        self._telling = asyncio.Lock()
         self.process = PythonServer(
             Program(
                 name="ConnectionsService",
@@ -69,16 +70,18 @@ class ConnectionsControl:
 
     async def _tell(self) -> None:
         """Returns when it answers so; a process that does not run starts with it."""
-        self._write()
-        if not self.process.is_running:
-            return
-        reader, writer = await asyncio.open_connection(LOOPBACK, self._control_port)
-        try:
-            writer.write(self._state().encode() + b"\n")
-            if await reader.readline() != b"ok\n":
-                raise RuntimeError("the ConnectionsService did not take its state")
-        finally:
-            writer.close()
+        # One after the other: an older state must not overtake a newer one.
+        async with self._telling:
+            self._write()
+            if not self.process.is_running:
+                return
+            reader, writer = await asyncio.open_connection(LOOPBACK, self._control_port)
+            try:
+                writer.write(self._state().encode() + b"\n")
+                if await reader.readline() != b"ok\n":
+                    raise RuntimeError("the ConnectionsService did not take its state")
+            finally:
+                writer.close()
 
 
 def _pair(user: str, other: str) -> tuple[str, str]:

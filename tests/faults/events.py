@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,11 +22,11 @@ def message_of(payload: Mapping[str, Any]) -> Message:
     )
 
 
-def messages_of(page: Mapping[str, Any]) -> Sequence[Message]:
+def messages_of(page: Mapping[str, Any]) -> tuple[Message, ...]:
     """The messages of a `syncPage`."""
     return tuple(message_of(change) for change in page["changes"] if change["type"] == "message")
 
 
-def positions_of(page: Mapping[str, Any]) -> Sequence[tuple[str, int, int]]:
+def positions_of(page: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
     """The positions of a `syncPage`: user, delivered, read."""
     return tuple((each["userId"], each["deliveredSeq"], each["readSeq"]) for each in page["positions"])

@@ -115,8 +115,8 @@ class HistoryPage:
     at: float
     user: str
     conversation_id: str
-    messages: Sequence[Message]
-    statuses: Sequence[str]
+    messages: tuple[Message, ...]
+    statuses: tuple[str, ...]
     """SENT, DELIVERED or READ, by the message at the same place."""
 
 
@@ -128,8 +128,8 @@ class ResyncPage:
     user: str
     conversation_id: str
     after_seq: int
-    messages: Sequence[Message]
-    positions: Sequence[tuple[str, int, int]]
+    messages: tuple[Message, ...]
+    positions: tuple[tuple[str, int, int], ...]
     """User, delivered and read position."""
     complete: bool
     final: bool

@@ -94,7 +94,7 @@ def _stale_events(arena: Arena, since: float) -> int:
     acknowledged: dict[str, float] = {}
     for answer in arena.ledger.of(Sent):
         acknowledged.setdefault(answer.message.message_id, answer.at)
-    told = [*arena.ledger.of(Live), *arena.ledger.of(Sent)]
+    told: list[Live | Sent] = [*arena.ledger.of(Live), *arena.ledger.of(Sent)]
     return sum(
         event.at > since and acknowledged.get(event.message.message_id, since) < since - _STALE_S
         for event in told
