@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from redis.asyncio import Redis
@@ -18,6 +19,8 @@ from tests.faults.load import Load
 
 _OPTIONS = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200))
 _AT_ONCE = 8
+_PATIENCE_S, _RETRY_S = 10.0, 0.2
+T = TypeVar("T")
 
 
 async def collect_views(load: Load, ledger: Ledger, grpc_target: str) -> None:
@@ -85,12 +88,12 @@ class _Reader:
         request = messaging_pb2.GetMessageHistoryRequest(
             conversation_id=conversation_id, page_size=100, cursor=cursor, direction=direction
         )
-        return await self._stub.GetMessageHistory(request, **self._as(user))
+        return await _answered(lambda: self._stub.GetMessageHistory(request, **self._as(user)))
 
     async def conversations(self, user: str) -> None:
         """The user's list."""
         request = messaging_pb2.ListConversationsRequest(page_size=100)
-        page = await self._stub.ListConversations(request, **self._as(user))
+        page = await _answered(lambda: self._stub.ListConversations(request, **self._as(user)))
         for conversation in page.conversations:
             self._ledger.record(
                 Listed(
@@ -109,6 +112,18 @@ class _Reader:
             "timeout": 15,
             "wait_for_ready": True,
         }
+
+
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    """What a reader does: an answer that says "try again" is tried again, while a recovery may take."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_RETRY_S)
 
 
 def _message(message: messaging_pb2.Message) -> Message:

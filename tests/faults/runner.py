@@ -76,6 +76,8 @@ class _Run:
         self._options = options
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._broken: list[str] = []
+        self._complete = False
+        """Whether everything was read afterwards: before that nothing can be called lost."""
 
     async def all(self, scenarios: Sequence[Scenario], before: Sequence[Outcome]) -> ArenaOutcome:
         """Never raises for what went wrong inside: that is a violation, too."""
@@ -92,13 +94,13 @@ class _Run:
         except Exception as error:
             self._broken.append(f"the run broke off: {_words(error)}")
         self._ledger.close()
-        verdict = await asyncio.to_thread(check, self._ledger)
+        verdict = await asyncio.to_thread(check, self._ledger) if self._complete else None
         return ArenaOutcome(
             outcomes=outcomes,
             seed=self._seed,
-            acknowledged=verdict.acknowledged,
-            classes={kind.value: n for kind, n in sorted(verdict.classes.items())},
-            violations=[*self._broken, *(str(violation) for violation in verdict.violations)],
+            acknowledged=verdict.acknowledged if verdict else 0,
+            classes={kind.value: n for kind, n in sorted(verdict.classes.items())} if verdict else {},
+            violations=[*self._broken, *(str(each) for each in (verdict.violations if verdict else ()))],
             seconds=time.monotonic() - started,
         )
 
@@ -192,7 +194,7 @@ class _Run:
         """I5 where it may be gone later: metrics and Redis."""
         pages = [await arena.get(instance, "/metrics") for instance in arena.services]
         collect.search_metrics(self._ledger, pages)
-        arena.note("Redis keys searched", await collect.search_redis(self._ledger, arena.servers.redis.url))
+        await collect.search_redis(self._ledger, arena.servers.redis.url)
 
     async def _read_all(self, arena: Arena) -> None:
         """Ends the load, and reads everything that is to agree."""
@@ -202,6 +204,7 @@ class _Run:
             self._broken.append(f"I7: {len(restless)} users do not settle: {', '.join(restless[:6])}")
         await collect.collect_views(arena.load, self._ledger, arena.active_grpc_target())
         await asyncio.to_thread(collect.search_logs, self._ledger, self._folder / "logs")
+        self._complete = True
 
 
 def _new_folder() -> Path:
