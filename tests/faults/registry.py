@@ -5,9 +5,11 @@ from __future__ import annotations
 from tests.faults import (
     scenarios_broker,
     scenarios_connections,
+    scenarios_network,
     scenarios_postgresql,
     scenarios_redis,
     scenarios_service,
+    scenarios_slow_reader,
 )
 from tests.faults.scenario import Scenario
 
@@ -17,6 +19,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scenarios_postgresql.SCENARIOS,
     *scenarios_redis.SCENARIOS,
     *scenarios_connections.SCENARIOS,
+    *scenarios_network.SCENARIOS,
+    *scenarios_slow_reader.SCENARIOS,
 )
 """A new module of scenarios is added here; names are unique."""
 
