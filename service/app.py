@@ -27,6 +27,7 @@ from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
 from service.grpc_clients.connections import ConnectionsClient, open_channel
 from service.operations_http import OperationsServer, operations_app
+from service.metrics import TASKS
 from service.service_token import SERVICE_USER, service_token_source
 from service.settings import Environment, Settings
 from service.storage.batches import PostgresBatchWriter
@@ -274,6 +275,7 @@ async def run(settings: Settings) -> int:
     _log.info("schema_current", migrations_applied=applied)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = App(settings)

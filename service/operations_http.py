@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
 
@@ -12,8 +11,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-
-from service.metrics import TASKS
 
 Readiness = Callable[[], Awaitable[Mapping[str, bool]]]
 """Names each part that must be there to serve, and whether it is."""
@@ -30,7 +27,6 @@ def operations_app(readiness: Readiness) -> Starlette:
         return JSONResponse(dict(parts), status_code=200 if all(parts.values()) else 503)
 
     async def metrics(_request: Request) -> Response:
-        TASKS.set(len(asyncio.all_tasks()))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
