@@ -26,8 +26,8 @@ from service.grpc_api.authentication import TokenVerifier
 from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
 from service.grpc_clients.connections import ConnectionsClient, open_channel
-from service.operations_http import OperationsServer, operations_app
 from service.metrics import TASKS
+from service.operations_http import OperationsServer, operations_app
 from service.service_token import SERVICE_USER, service_token_source
 from service.settings import Environment, Settings
 from service.storage.batches import PostgresBatchWriter
