@@ -20,7 +20,7 @@ from tests.faults.proxy_frames import (
     Kind,
     MqttFrames,
 )
-from tests.faults.proxy_stream import Conditions, ResetDue, Stream
+from tests.faults.proxy_stream import Conditions, ResetDue, Slicing, Stream
 
 __all__ = ["Direction", "FaultProxy", "Kind"]
 
@@ -115,6 +115,11 @@ class FaultProxy:
         self._accepting: asyncio.Task[None] | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Whether the block of this context manager runs."""
+        return self._listener is not None
+
+    @property
     def open_connections(self) -> int:
         """Connections that are carried now."""
         return len(self._connections)
@@ -144,6 +149,7 @@ class FaultProxy:
         await asyncio.gather(*self._connections.values(), return_exceptions=True)
         if self._listener is not None:
             self._listener.close()
+            self._listener = None
         if self._failures:
             raise BaseExceptionGroup("the proxy itself has failed", self._failures)
 
@@ -187,10 +193,13 @@ class FaultProxy:
         for way in direction:
             self._conditions[way].lateness = lambda: chance.uniform(mean_s - jitter_s, mean_s + jitter_s)
 
-    def slice(self, n: int, direction: Direction = Direction.BOTH) -> None:
-        """Writes `n` bytes at a time."""
+    def slice(self, n: int, direction: Direction = Direction.BOTH, *, writes_per_s: float = 10_000.0) -> None:
+        """Writes `n` bytes at a time, of all connections together at most so often each way.
+
+        What comes beyond that passes whole.
+        """
         for way in direction:
-            self._conditions[way].slice_bytes = n
+            self._conditions[way].slicing = Slicing(n, writes_per_s)
 
     def rate(self, bytes_per_s: float, direction: Direction = Direction.BOTH) -> None:
         """Each connection carries no more than this, and hardly anything waits here: the sender feels it."""

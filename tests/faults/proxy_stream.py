@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,33 @@ def _punctual() -> float:
 
 
 @dataclass(slots=True)
+class Slicing:
+    """A few bytes at a time, for so many writes a second; reads beyond that pass whole.
+
+    Each write costs some 20 us: with more of them the proxy would be another fault, an overload.
+    """
+
+    slice_bytes: int
+    writes_per_s: float
+    _left: float = field(init=False)
+    _at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left, self._at = self.writes_per_s, time.monotonic()
+
+    def affords(self, n: int) -> bool:
+        """Whether `n` bytes are to be cut."""
+        now = time.monotonic()
+        self._left = min(self.writes_per_s, self._left + (now - self._at) * self.writes_per_s)
+        self._at = now
+        writes = n / self.slice_bytes
+        if writes > self._left:
+            return False
+        self._left -= writes
+        return True
+
+
+@dataclass(slots=True)
 class Conditions:
     """What befalls one direction of all connections."""
 
@@ -39,7 +67,7 @@ class Conditions:
     swallows: bool = False
     lateness: Callable[[], float] = _punctual
     """Asked for each read, in seconds."""
-    slice_bytes: int | None = None
+    slicing: Slicing | None = None
     bytes_per_s: float | None = None
     drop: DropRule | None = None
 
@@ -48,13 +76,12 @@ class Conditions:
         self.open.set()
         self.swallows = False
         self.lateness = _punctual
-        self.slice_bytes = self.bytes_per_s = self.drop = None
+        self.slicing = self.bytes_per_s = self.drop = None
 
     @property
     def piece_bytes(self) -> int:
-        """How much is written at a time."""
-        of_rate = _READ_BYTES if self.bytes_per_s is None else max(1, int(self.bytes_per_s / _PIECES_PER_S))
-        return min(of_rate, self.slice_bytes or _READ_BYTES)
+        """How much the rate lets pass at a time."""
+        return _READ_BYTES if self.bytes_per_s is None else max(1, int(self.bytes_per_s / _PIECES_PER_S))
 
     @property
     def most_waiting(self) -> int:
@@ -175,8 +202,11 @@ class Stream:
 
     async def _send(self, data: memoryview) -> None:
         loop, conditions = asyncio.get_running_loop(), self._conditions
+        slicing = conditions.slicing
+        if slicing is not None and not slicing.affords(len(data)):
+            slicing = None
         while data:
-            piece = data[: conditions.piece_bytes]
+            piece = data[: conditions.piece_bytes if slicing is None else slicing.slice_bytes]
             if self._until_reset is not None:
                 piece = piece[: self._until_reset]
                 self._until_reset -= len(piece)
@@ -186,6 +216,6 @@ class Stream:
             data = data[len(piece) :]
             if conditions.bytes_per_s is not None:
                 await asyncio.sleep(len(piece) / conditions.bytes_per_s)
-            elif conditions.slice_bytes is not None:
+            elif slicing is not None:
                 # Else the kernel of a busy machine hands several to the reader at once.
                 await asyncio.sleep(0)

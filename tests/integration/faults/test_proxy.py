@@ -263,6 +263,10 @@ async def test_slices_come_one_by_one(line: Line) -> None:
     await server.hears(said)
     # The kernel may join two on their way.
     assert server.reads > len(said) / 3
+    line.proxy.slice(1, writes_per_s=100)
+    client.say(said)
+    await server.hears(said + said)
+    assert server.reads < len(said) + 100
 
 
 @pytest.mark.parametrize("n", [1, 7, 100_000])

@@ -56,7 +56,7 @@ async def confirmed(alice: aiomqtt.Client, payload: bytes) -> bool:
 
 async def payloads(messages: AsyncIterator[aiomqtt.Message], n: int) -> list[bytes]:
     async with asyncio.timeout(10):
-        return [bytes((await anext(messages)).payload) for _ in range(n)]  # type: ignore[arg-type]
+        return [bytes((await anext(messages)).payload) for _ in range(n)]
 
 
 async def test_every_third_puback_of_the_broker_is_lost_and_nothing_else(
@@ -137,7 +137,7 @@ async def grpc_proxy() -> AsyncIterator[FaultProxy]:
 
 async def outcome(channel: grpc.aio.Channel, method: str, request: bytes) -> grpc.StatusCode:
     """How a call ends; what a good one brings must be right, its metadata too."""
-    call = channel.unary_unary(f"/t/{method}")(request, timeout=DEADLINE_S)
+    call = channel.unary_unary(f"/t/{method}", bytes, bytes)(request, timeout=DEADLINE_S)
     try:
         assert await call == b"x" * int(request)
     except grpc.aio.AioRpcError:
