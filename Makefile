@@ -16,7 +16,7 @@ PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-find-links --no-emit-index-url --no-annotate --no-header --quiet
 
-.PHONY: help run test bench load test-web lint format proto check-generated lock web clean
+.PHONY: help run test bench load faults faults-long soak test-web lint format proto check-generated lock web clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ bench: ## Measure the whole system beside this machine's limits; ARGS="saturatio
 
 load: ## Load the whole system with Locust; ARGS="--users 300 --run-time 60s"
 	@$(BOOTSTRAP) --dev -- python -m loadtests.locust $(ARGS)
+
+faults: ## Kill, stall and cut off everything under load, a few minutes; ARGS="--only service-killed"
+	@$(BOOTSTRAP) --dev -- python -m tests.faults --short $(ARGS)
+
+faults-long: ## The same for an hour, in random combinations; ARGS="--minutes 180 --report report.md"
+	@$(BOOTSTRAP) --dev -- python -m tests.faults --minutes 60 $(ARGS)
+
+soak: ## Hours at half load: memory, tasks, descriptors and connections stay flat; ARGS="--hours 8"
+	@$(BOOTSTRAP) --dev -- python -m tests.faults.soak $(ARGS)
 
 test-web: ## Check and test the browser client
 	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run check && npm test'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mqtt5
 
-from bridge.connection import Connection, ConnectOptions, Refused, reason_name
+from bridge.connection import Connection, ConnectOptions, ProtocolError, Refused, reason_name
 from bridge.session import Delivery
 
 _MAX_PACKET_ID = 65_535
@@ -35,15 +35,19 @@ class Publisher(Connection):
 
     Publications on behalf of a delivery are forgotten with the link: the
     command comes again. All others are made again on the next link.
+
+    The broker confirms in order (4.6.0-2). A PUBACK that it left out ends the link: the
+    command would stay unacknowledged, and with it all behind it until the window is full.
     """
 
     def __init__(self, options: ConnectOptions, on_confirmed: Callable[[Delivery], None]) -> None:
         super().__init__(options)
         self._on_confirmed = on_confirmed
-        self._in_flight: dict[int, _Publication] = {}
+        self._in_flight: deque[_Publication] = deque()
+        self._oldest_packet_id = 1
+        """Of what is in flight; the others' follow it."""
         self._backlog: deque[_Publication] = deque()
         self._window = _MAX_PACKET_ID
-        self._last_packet_id = 0
         self.handlers[mqtt5.PubAckPacket] = self._on_puback
 
     @property
@@ -74,7 +78,7 @@ class Publisher(Connection):
     def connect(self, username: str, password: bytes) -> None:
         """See `Connection.connect`."""
         super().connect(username, password)
-        unconfirmed = (*self._in_flight.values(), *self._backlog)
+        unconfirmed = (*self._in_flight, *self._backlog)
         self._in_flight.clear()
         self._backlog = deque(each for each in unconfirmed if each.on_behalf_of is None and each.qos)
 
@@ -87,10 +91,13 @@ class Publisher(Connection):
         return event
 
     def _on_puback(self, packet: mqtt5.PubAckPacket) -> object | None:
-        publication = self._in_flight.pop(packet.packet_id, None)
+        if not self._in_flight or packet.packet_id != self._oldest_packet_id:
+            raise ProtocolError("PUBACK out of order")
+        publication = self._in_flight.popleft()
+        self._oldest_packet_id = packet.packet_id % _MAX_PACKET_ID + 1
         if self._backlog:
             self._work_off()
-        if publication is not None and publication.on_behalf_of is not None:
+        if publication.on_behalf_of is not None:
             # Refused or not: it would be refused again.
             self._on_confirmed(publication.on_behalf_of)
         return None if packet.reason_code in _TAKEN else Refused("publish", reason_name(packet.reason_code))
@@ -102,8 +109,8 @@ class Publisher(Connection):
     def _write(self, publication: _Publication) -> None:
         packet_id = None
         if publication.qos:
-            packet_id = self._next_packet_id()
-            self._in_flight[packet_id] = publication
+            packet_id = (self._oldest_packet_id + len(self._in_flight) - 1) % _MAX_PACKET_ID + 1
+            self._in_flight.append(publication)
         packet = mqtt5.PublishPacket(
             publication.topic,
             publication.payload,
@@ -113,14 +120,6 @@ class Publisher(Connection):
             correlation_data=publication.correlation_data,
         )
         self.out.append(packet.write())
-
-    def _next_packet_id(self) -> int:
-        candidate = self._last_packet_id
-        while True:
-            candidate = candidate % _MAX_PACKET_ID + 1
-            if candidate not in self._in_flight:
-                self._last_packet_id = candidate
-                return candidate
 
 
 def publisher_of(publishers: Sequence[Publisher], user: str) -> Publisher:

@@ -148,6 +148,9 @@ class PostgreSQLServer(ServerProcess):
         descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(24) + "\n")
+            file.flush()
+            # initdb forces the cluster to the disk; after a power cut nobody could get into it without this.
+            os.fsync(descriptor)
         privileges: Sequence[str] = ()
         user = unprivileged_user(unfinished)
         if user is not None:

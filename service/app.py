@@ -24,6 +24,7 @@ from service.grpc_api.authentication import TokenVerifier
 from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
 from service.grpc_clients.connections import ConnectionsClient, open_channel
+from service.metrics import TASKS
 from service.operations_http import OperationsServer, Readiness, operations_app
 from service.service_token import service_token_source
 from service.settings import Environment, Settings
@@ -233,6 +234,7 @@ async def run(settings: Settings) -> int:
     _log.info("schema_current", migrations_applied=applied)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = App(settings)

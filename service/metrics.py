@@ -15,6 +15,7 @@ COMMIT_SECONDS = Histogram(
     "Duration of one commit, retries included",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
 )
+TASKS = Gauge("messaging_tasks", "Asyncio tasks of this process")
 LANES = Gauge("messaging_lanes", "Users whose commands wait for an authorization or for their rate")
 WAITING = Gauge("messaging_waiting_messages", "Authorized messages that wait for their commit or are in it")
 BROKER_CONNECTED = Gauge("messaging_broker_connected", "1 while subscribed at the broker")

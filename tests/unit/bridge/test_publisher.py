@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import mqtt5
 import pytest
 from hypothesis import given
@@ -74,13 +76,34 @@ def test_that_nobody_listens_is_no_refusal() -> None:
     assert len(confirmed) == 1
 
 
-def test_a_puback_for_nothing_confirms_nothing() -> None:
+def test_a_puback_for_nothing_ends_the_link() -> None:
     publisher, confirmed = connected_publisher()
     publisher.publish("a", b"1", on_behalf_of=delivery())
     (packet,) = published(publisher)
     confirm(publisher, packet)
-    confirm(publisher, packet)
+    with pytest.raises(ProtocolError, match="order"):
+        confirm(publisher, packet)
     assert len(confirmed) == 1
+
+
+def test_a_puback_that_the_broker_left_out_ends_the_link_and_confirms_nothing() -> None:
+    publisher, confirmed = connected_publisher()
+    first, second = delivery(1), delivery(2)
+    publisher.publish("a", b"nobody's")
+    publisher.publish("a", b"1", on_behalf_of=first)
+    publisher.publish("a", b"2", on_behalf_of=second)
+    _, one, two = published(publisher)
+    with pytest.raises(ProtocolError, match="order"):
+        confirm(publisher, two)
+    with pytest.raises(ProtocolError, match="order"):
+        confirm(publisher, one)
+    assert confirmed == []
+    publisher.link_lost()
+    link_up(publisher)
+    (again,) = published(publisher)
+    assert again.payload == b"nobody's"
+    confirm(publisher, again)
+    assert publisher.is_idle
 
 
 @given(receive_max=st.integers(min_value=1, max_value=5), qualities=st.lists(st.sampled_from([0, 1])))
@@ -177,13 +200,13 @@ def test_the_new_links_window_is_the_one_that_counts() -> None:
 
 def test_packet_ids_in_flight_are_not_given_out_again() -> None:
     publisher, _ = connected_publisher()
-    publisher.publish("kept", b"")
-    (kept,) = published(publisher)
-    for _ in range(70_000):
+    in_flight: deque[mqtt5.PublishPacket] = deque()
+    for number in range(150_000):
         publisher.publish("t", b"")
-        (packet,) = published(publisher)
-        assert packet.packet_id != kept.packet_id
-        confirm(publisher, packet)
+        in_flight += published(publisher)
+        if number % 3 == 0 or len(in_flight) == 65_535:
+            confirm(publisher, in_flight.popleft())
+    assert len({packet.packet_id for packet in in_flight}) == len(in_flight) > 65_000
 
 
 def test_publishing_without_a_link_is_refused() -> None:

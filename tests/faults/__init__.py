@@ -1,0 +1,9 @@
+"""The fault suite: real processes are killed, stalled and cut off while independent clients write.
+
+`python -m tests.faults` runs it. What every client attempted, was told and can
+read afterwards stands in a ledger; the checker holds the ledger to the promises.
+
+May import: devstack, proto, loadtests (as far as it is a client), the tests' own
+modules. Must not import: service, bridge, gateway, messaging_client - what is
+tested here does not test itself.
+"""

@@ -1,0 +1,84 @@
+"""`python -m tests.faults`: exit code 1 on any violation, never a retry."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.faults import plan
+from tests.faults.outcome import ArenaOutcome
+from tests.faults.registry import SCENARIOS
+from tests.faults.report import report
+from tests.faults.runner import Options, run_arena
+from tests.faults.scenario import Scenario
+
+
+async def run(arguments: argparse.Namespace) -> Sequence[ArenaOutcome]:
+    """Runs what the arguments ask for; the report is brought up to date after every arena."""
+    options = Options(
+        short=arguments.short,
+        messages_per_second=arguments.rate,
+        say=lambda line: print(line, flush=True),
+    )
+    chance = random.Random(arguments.seed)
+    seed = arguments.seed
+    finished: list[ArenaOutcome] = []
+    deadline = time.monotonic() + arguments.minutes * 60
+    for group in groups(arguments, chance):
+        if arguments.minutes and time.monotonic() > deadline:
+            break
+        outcome = await run_arena(group, seed, options)
+        options.say(outcome.line())
+        finished.append(outcome)
+        if arguments.report is not None:
+            arguments.report.write_text(report(finished, arguments.seed))
+        # A failed scenario is run again by its name and the seed that it prints.
+        seed = chance.getrandbits(32)
+    return finished
+
+
+def groups(arguments: argparse.Namespace, chance: random.Random) -> Iterable[Sequence[Scenario]]:
+    """What to run, arena by arena."""
+    if arguments.only:
+        chosen = plan.named(arguments.only)
+        return plan.shared_arenas([each for (each,) in chosen]) if arguments.short else chosen
+    if arguments.minutes:
+        return plan.long_run(chance)
+    return plan.short_run() if arguments.short else plan.full_run()
+
+
+def main() -> int:
+    """Parses the arguments and runs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a few minutes: scenarios share arenas")
+    parser.add_argument("--only", action="append", metavar="NAME", help="this scenario; a+b for two at once")
+    parser.add_argument("--list", action="store_true", help="the names, and what they do")
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="random ones and pairs until the time is over"
+    )
+    parser.add_argument("--rate", type=float, default=300.0, help="messages per second, all users together")
+    parser.add_argument("--report", type=Path, help="write a report in Markdown")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for each in SCENARIOS:
+            print(f"{each.name:<34} {each.fault}")
+        return 0
+    started = time.monotonic()
+    print(f"seed {arguments.seed}", flush=True)
+    finished = asyncio.run(run(arguments))
+    failed = sum(arena.failed for arena in finished)
+    acknowledged = sum(arena.acknowledged for arena in finished)
+    seconds = time.monotonic() - started
+    print(f"{acknowledged:,} acknowledged, {failed} of {len(finished)} arenas failed, {seconds:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

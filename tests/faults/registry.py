@@ -1,0 +1,33 @@
+"""Every scenario there is, in the order in which they run."""
+
+from __future__ import annotations
+
+from tests.faults import (
+    scenarios_broker,
+    scenarios_connections,
+    scenarios_network,
+    scenarios_postgresql,
+    scenarios_redis,
+    scenarios_service,
+    scenarios_slow_reader,
+)
+from tests.faults.scenario import Scenario
+
+SCENARIOS: tuple[Scenario, ...] = (
+    *scenarios_service.SCENARIOS,
+    *scenarios_broker.SCENARIOS,
+    *scenarios_postgresql.SCENARIOS,
+    *scenarios_redis.SCENARIOS,
+    *scenarios_connections.SCENARIOS,
+    *scenarios_network.SCENARIOS,
+    *scenarios_slow_reader.SCENARIOS,
+)
+"""A new module of scenarios is added here; names are unique."""
+
+
+def scenario(name: str) -> Scenario:
+    """The scenario of that name; raises `LookupError`."""
+    for found in SCENARIOS:
+        if found.name == name:
+            return found
+    raise LookupError(f"no scenario {name!r}; there are: {', '.join(each.name for each in SCENARIOS)}")
