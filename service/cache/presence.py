@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 from service.breaker import Breaker, CircuitOpen
 from service.cache.metrics import PRESENCE_FAILURES
 from service.cache.presence_scripts import HIDE, INSPECT, REPORT, SETTLE, TAKE_DUE
+from service.cancellation import notice_cancellation
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState, state_of
 from service.use_cases.presence_ports import Noted, Outlook, PresenceUnavailable, SessionReport
@@ -166,7 +167,10 @@ class RedisPresence:
         try:
             with self._breaker.admitted():
                 async with asyncio.timeout(self._timeout):
-                    result = await command()
+                    try:
+                        result = await command()
+                    finally:
+                        notice_cancellation()
         except CircuitOpen as error:
             raise PresenceUnavailable from error
         except _FAILURES as error:

@@ -11,6 +11,7 @@ import psycopg
 import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from service.cancellation import notice_cancellation
 from service.domain.errors import ErrorCode, Rejected
 from service.storage.direct import DirectConnection, DirectPool
 from service.storage.fence import FALLEN
@@ -169,6 +170,7 @@ class Database:
             finally:
                 # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
                 await self._pool.putconn(connection)
+                notice_cancellation()
 
     async def ping(self) -> None:
         """One round trip; raises `Rejected(STORAGE_UNAVAILABLE)` when there is no answer."""

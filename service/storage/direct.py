@@ -16,6 +16,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
+from service.cancellation import notice_cancellation
 from service.storage.arrays import Packed, PackedArray
 
 _LONGEST_USE_S = 8.0
@@ -85,6 +86,7 @@ class DirectConnection:
         except (psycopg.OperationalError, asyncio.CancelledError):
             # A late answer must not be taken for the next statement's.
             self.close()
+            notice_cancellation()
             raise
         transformer = Transformer(connection)
         transformer.set_pgresult(result)
@@ -105,6 +107,7 @@ class DirectConnection:
         try:
             for name, statement in self._statements.items():
                 await connection.execute(f"PREPARE {name} AS {statement}".encode())
+            notice_cancellation()
         except BaseException:
             await connection.close()
             raise
