@@ -193,6 +193,8 @@ class _Run:
     async def _search(self, arena: Arena) -> None:
         """I5 where it may be gone later: metrics and Redis."""
         pages = [await arena.get(instance, "/metrics") for instance in arena.services]
+        if None in pages:
+            arena.violate("I5", "a service gave no metrics page that could be searched")
         collect.search_metrics(self._ledger, pages)
         await collect.search_redis(self._ledger, arena.servers.redis.url)
 
