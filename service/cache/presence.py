@@ -18,14 +18,13 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.breaker import Breaker, CircuitOpen
 from service.cache.metrics import PRESENCE_FAILURES
 from service.cache.presence_scripts import HIDE, INSPECT, REPORT, SETTLE, TAKE_DUE
+from service.cache.redis_pool import redis_pool
 from service.cancellation import notice_cancellation
 from service.domain.ids import UserId
 from service.domain.presence import PresenceState, state_of
@@ -65,16 +64,7 @@ class RedisPresence:
         self._key_prefix = key_prefix
         self._due_key = f"{key_prefix}due"
         self._wall_clock = wall_clock
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=8,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._redis: Redis = Redis.from_pool(pool)
+        self._redis: Redis = Redis.from_pool(redis_pool(url, timeout=timeout, max_connections=8))
         scripts = (REPORT, TAKE_DUE, INSPECT, HIDE, SETTLE)
         self._report, self._take_due, self._inspect, self._hide, self._settle = (
             self._redis.register_script(script) for script in scripts

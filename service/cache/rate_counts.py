@@ -14,15 +14,13 @@ from typing import TypeVar
 import structlog
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.breaker import Breaker, CircuitOpen
 from service.cache.metrics import RATE_COUNT_FAILURES
+from service.cache.redis_pool import redis_pool
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -53,15 +51,7 @@ class RateCounts:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout = timeout
-        self._pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._pool = redis_pool(url, timeout=timeout, max_connections=max_connections)
         self._shared = RedisStorage(
             f"async+{url}",
             implementation="redispy",

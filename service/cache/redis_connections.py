@@ -1,4 +1,4 @@
-"""What all instances know of connections, in Redis; the only module that knows Redis.
+"""What all instances know of connections, in Redis; the only module that knows how it lies there.
 
 A key is the prefix and both user ids in sorted order with `/` between, which
 occurs in no user id, and nothing else. Its value is `1`, `0`, or `?`: changed
@@ -11,12 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -25,6 +23,7 @@ from service.breaker import Breaker, CircuitOpen
 from service.cache.connections import SharedAnswer
 from service.cache.metrics import LOOKUPS, SHARED_FAILURES
 from service.cache.pairs import Pair
+from service.cache.redis_pool import redis_pool
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -67,7 +66,9 @@ class RedisConnections:
         self._marker_ttl = marker_ttl
         self._key_prefix = key_prefix
         self._clock = clock
-        self._redis = _client(url, timeout=timeout, max_connections=max_connections)
+        self._redis: Redis = Redis.from_pool(
+            redis_pool(url, timeout=timeout, max_connections=max_connections)
+        )
         self._breaker = Breaker(
             "redis_connections",
             failures=failures_to_open,
@@ -180,19 +181,6 @@ class RedisConnections:
             if self._unmarked[oldest] > now:
                 return
             del self._unmarked[oldest]
-
-
-def _client(url: str, *, timeout: float, max_connections: int) -> Redis:
-    """A client that never retries and never waits longer than `timeout` for anything."""
-    options: dict[str, Any] = {
-        "max_connections": max_connections,
-        "timeout": timeout,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
 
 
 def _reason(error: BaseException) -> str:

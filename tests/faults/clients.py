@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
-from tests.faults.events import messages_of
+from tests.faults.events import messages_of, sync_request_id
 from tests.faults.hearing import RETRY_S, Hearing
 from tests.faults.ledger import Attempt, Ledger, Marking
 from tests.faults.link import DeviceLink, Login
@@ -124,7 +124,7 @@ class User:
         sync_due = self.hearing.sync_due
         if sync_due is not None and now >= sync_due:
             self.hearing.sync_due = now + RETRY_S
-            self._publish("sync", self._after(self.hearing.view.head))
+            self._publish("sync", {**self._after(self.hearing.view.head), "requestId": sync_request_id(now)})
         if self.marking and now >= self._mark_due:
             self._mark_due = now + _MARK_EVERY_S
             self._mark(now)
@@ -149,7 +149,8 @@ class User:
                 after = messages[-1].seq if messages else after
 
     async def _final_page(self, after: int) -> dict[str, Any]:
-        request_id = f"final-{self._chance.getrandbits(64):x}"
+        nonce = f"final-{self._chance.getrandbits(64):x}"
+        request_id = sync_request_id(self._ledger.now(), final=nonce)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.hearing.final_pages[request_id] = answer
         while True:

@@ -27,6 +27,16 @@ def messages_of(page: Mapping[str, Any]) -> tuple[Message, ...]:
     return tuple(message_of(change) for change in page["changes"] if change["type"] == "message")
 
 
+def sync_request_id(now: float, *, final: str = "") -> str:
+    """The request id of a `sync` asked for now; `final` names one that is for the ledger only."""
+    return f"{final}:{now!r}"
+
+
+def asked_at(page: Mapping[str, Any]) -> float:
+    """When the `sync` was asked for that a page answers."""
+    return float(page["requestId"].rpartition(":")[2])
+
+
 def positions_of(page: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
     """The positions of a `syncPage`: user, delivered, read."""
     return tuple((each["userId"], each["deliveredSeq"], each["readSeq"]) for each in page["positions"])

@@ -11,7 +11,7 @@ import mqtt5
 
 from tests.asyncapi_schemas import validate_event
 from tests.faults.conversation_view import ConversationView
-from tests.faults.events import message_of, messages_of, positions_of
+from tests.faults.events import asked_at, message_of, messages_of, positions_of
 from tests.faults.ledger import Foreign, Ledger, Live, Message, Refused, ResyncPage, Sent, Told
 from tests.faults.outbox import Outbox
 from tests.faults.profile import Profile
@@ -80,6 +80,7 @@ class Hearing:
         self._ledger.record(
             ResyncPage(
                 at=self._ledger.now(),
+                asked_at=asked_at(page),
                 user=self._profile.user_id,
                 conversation_id=page["conversationId"],
                 after_seq=page["afterSeq"],
@@ -129,7 +130,7 @@ class Hearing:
             self.confirmed_read = max(self.confirmed_read, seq)
 
     def _on_page(self, page: dict[str, Any]) -> None:
-        waiting = self.final_pages.pop(page.get("requestId", ""), None)
+        waiting = self.final_pages.pop(page["requestId"], None)
         if waiting is not None:
             if not waiting.done():
                 waiting.set_result(page)

@@ -125,6 +125,8 @@ class ResyncPage:
     """A `syncPage`. Those after the run start at 0 and are `final`; the others a client needed itself."""
 
     at: float
+    asked_at: float
+    """What its reader knew then, the page knows too."""
     user: str
     conversation_id: str
     after_seq: int

@@ -10,6 +10,7 @@ from tests.faults import (
     scenarios_redis,
     scenarios_service,
     scenarios_slow_reader,
+    scenarios_steps,
 )
 from tests.faults.scenario import Scenario
 
@@ -21,6 +22,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scenarios_connections.SCENARIOS,
     *scenarios_network.SCENARIOS,
     *scenarios_slow_reader.SCENARIOS,
+    *scenarios_steps.SCENARIOS,
 )
 """A new module of scenarios is added here; names are unique."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.faults.facts import Facts
 from tests.faults.ledger import Ledger, Marking, Message, Quiet, ResyncPage, Told
@@ -23,28 +24,60 @@ def positions_never_regress(ledger: Ledger, facts: Facts) -> Iterator[Violation]
                 "I8", f"{told.user} heard of {told.whose}: {what} {told.seq} after {highest[place]}"
             )
         highest[place] = max(highest[place], told.seq)
+    known = _known(ledger)
+    for page in ledger.of(ResyncPage):
+        for whose, delivered, read in page.positions:
+            before = [known[page.user, whose, is_read].at(page.asked_at) for is_read in (False, True)]
+            if delivered < before[0] or read < before[1] or read > delivered:
+                yield Violation("I8", f"{page.user} read a position of {whose} that has gone back")
+    yield from _statuses_follow_positions(ledger, facts, _last_pages(ledger))
+
+
+class _Known:
+    """The highest position that a user knew of another one's, by when."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._highest: list[int] = []
+
+    def add(self, at: float, seq: int) -> None:
+        """In the order of time."""
+        self._times.append(at)
+        self._highest.append(max(seq, self._highest[-1] if self._highest else 0))
+
+    def at(self, moment: float) -> int:
+        """What was known at that moment."""
+        place = bisect_right(self._times, moment)
+        return self._highest[place - 1] if place else 0
+
+
+def _known(ledger: Ledger) -> Mapping[tuple[str, str, bool], _Known]:
+    known: dict[tuple[str, str, bool], _Known] = defaultdict(_Known)
+    heard: list[Told | ResyncPage] = sorted(
+        [*ledger.of(Told), *ledger.of(ResyncPage)], key=lambda record: record.at
+    )
+    for record in heard:
+        if isinstance(record, Told):
+            known[record.user, record.whose, record.is_read].add(record.at, record.seq)
+        else:
+            for whose, delivered, read in record.positions:
+                known[record.user, whose, False].add(record.at, delivered)
+                known[record.user, whose, True].add(record.at, read)
+    return known
+
+
+def _last_pages(ledger: Ledger) -> Mapping[tuple[str, str], tuple[int, int]]:
+    """Delivered and read position of whose, by reader, as the pages had them at most."""
     seen: dict[tuple[str, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
     for page in ledger.of(ResyncPage):
         for whose, delivered, read in page.positions:
             before = seen[page.user, whose]
-            if delivered < before[0] or read < before[1] or read > delivered:
-                yield Violation("I8", f"{page.user} read a position of {whose} that has gone back")
             seen[page.user, whose] = (max(before[0], delivered), max(before[1], read))
-    yield from _ends_where_it_was_told(highest, seen)
-    yield from _statuses_follow_positions(ledger, facts, seen)
-
-
-def _ends_where_it_was_told(
-    highest: dict[tuple[str, str, bool], int], seen: dict[tuple[str, str], tuple[int, int]]
-) -> Iterator[Violation]:
-    for (user, whose, is_read), seq in highest.items():
-        at_last = seen.get((user, whose))
-        if at_last is not None and at_last[is_read] < seq:
-            yield Violation("I8", f"{user} was told more of {whose} than what is stored")
+    return seen
 
 
 def _statuses_follow_positions(
-    ledger: Ledger, facts: Facts, seen: dict[tuple[str, str], tuple[int, int]]
+    ledger: Ledger, facts: Facts, seen: Mapping[tuple[str, str], tuple[int, int]]
 ) -> Iterator[Violation]:
     """A message's status is not behind the positions read before it, and not ahead of all marks."""
     marked: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -57,7 +90,7 @@ def _statuses_follow_positions(
             statuses = facts.statuses[conversation_id][reader]
             for message, status in zip(messages, statuses, strict=True):
                 counterpart = next((user for user in readers if user != message.sender_id), "")
-                least = _status(message.seq, seen[reader, counterpart])
+                least = _status(message.seq, seen.get((reader, counterpart), (0, 0)))
                 if not least <= _RANK[status] <= _status(message.seq, marked[counterpart]):
                     yield Violation(
                         "I8", f"{message.message_id} is {status} for {reader}, not as {counterpart} marked"

@@ -61,7 +61,7 @@ async def run_arena(scenarios: Sequence[Scenario], seed: int, options: Options) 
         run = _Run(folder, seed, options)
         finished = await run.all(possible, outcomes)
         if finished.failed:
-            finished = run.keep(finished)
+            finished = run.keep(finished, "+".join(scenario.name for scenario in possible))
         return finished
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,10 +104,9 @@ class _Run:
             seconds=time.monotonic() - started,
         )
 
-    def keep(self, finished: ArenaOutcome) -> ArenaOutcome:
+    def keep(self, finished: ArenaOutcome, names: str) -> ArenaOutcome:
         """Saves ledger, logs and what was found, for whoever looks for the reason."""
-        names = "+".join(outcome.scenario.name for outcome in finished.outcomes)[:80]
-        place = ARTEFACTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{names}-{self._seed}"
+        place = ARTEFACTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{names[:80]}-{self._seed}"
         place.mkdir(parents=True)
         shutil.copy2(self._folder / "ledger.jsonl", place)
         for log in (self._folder / "logs").glob("*.log"):
@@ -193,6 +192,8 @@ class _Run:
     async def _search(self, arena: Arena) -> None:
         """I5 where it may be gone later: metrics and Redis."""
         pages = [await arena.get(instance, "/metrics") for instance in arena.services]
+        if None in pages:
+            arena.violate("I5", "a service gave no metrics page that could be searched")
         collect.search_metrics(self._ledger, pages)
         await collect.search_redis(self._ledger, arena.servers.redis.url)
 

@@ -98,6 +98,7 @@ def reads(messages: Sequence[Message] = MESSAGES) -> list[Record]:
         records.append(
             ResyncPage(
                 at=9.0,
+                asked_at=8.9,
                 user=reader,
                 conversation_id=CONVERSATION,
                 after_seq=0,

@@ -259,8 +259,15 @@ class TestPositions:
 
     def test_a_page_whose_position_goes_back(self) -> None:
         page = next(record for record in good_records() if isinstance(record, ResyncPage))
-        back = replace(page, at=9.5, messages=(), positions=((ALICE, 6, 6), (BOB, 2, 2)), final=False)
+        back = replace(
+            page, at=9.5, asked_at=9.4, messages=(), positions=((ALICE, 6, 6), (BOB, 2, 2)), final=False
+        )
         assert invariants([*good_records(), back]) == {"I8"}
+
+    def test_a_page_that_was_asked_for_before_the_news_need_not_have_it(self) -> None:
+        page = next(record for record in good_records() if isinstance(record, ResyncPage))
+        late = replace(page, at=9.5, asked_at=7.0, messages=(), positions=((BOB, 2, 2),), final=False)
+        assert invariants([*good_records(), late]) == set()
 
     def test_more_was_told_than_is_stored(self) -> None:
         told = Told(at=7.5, user=ALICE, whose=BOB, conversation_id=CONVERSATION, is_read=True, seq=5)
