@@ -123,7 +123,7 @@ class TestHearing:
         self, bob: Hearing, ledger: Ledger, outbox: Outbox, retryable: bool, left: int
     ) -> None:
         outbox.add("key", "text")
-        error = {
+        error: dict[str, object] = {
             "code": "BUSY" if retryable else "NOT_CONNECTED",
             "message": "no",
             "retryable": retryable,
