@@ -247,8 +247,10 @@ async def test_the_lease_comes_back_with_the_database(
                 error = (await alice.next("error")).payload
                 assert (error["code"], error["retryable"]) == ("STORAGE_UNAVAILABLE", True)
                 await asyncio.to_thread(database.start)
-                await pair.active(within_s=10)
-                assert pair.epoch() > before
+                async with asyncio.timeout(10):
+                    while await asyncio.to_thread(pair.epoch) == before:
+                        await asyncio.sleep(0.02)
+                await pair.active()
                 await alice.send("meanwhile", recipientId="bob", clientMessageId=key)
                 await alice.next("messageSent")
                 await bob.until(lambda events: [event.payload["seq"] for event in events] == [1, 2])
