@@ -14,6 +14,7 @@ _HEAD_END = b"\r\n\r\n"
 _KEEP_ALIVE_S = 600
 _RECEIVE_MAXIMUM = 1_000
 _CONNECT_SECONDS = 60.0
+_HELD_UP_BYTES = 64 * 1024
 
 OnPublish = Callable[[mqtt5.PublishPacket], None]
 
@@ -86,6 +87,11 @@ class Link(asyncio.Protocol):
             self._out.append(packet)
         elif self._transport is not None:
             self._transport.write(binary_frame(packet))
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the broker reads more slowly than is written: much waits in this process already."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > _HELD_UP_BYTES
 
     def close(self) -> None:
         """Ends the connection without a word, as a client does that loses its network."""
