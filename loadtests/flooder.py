@@ -17,7 +17,7 @@ from time import perf_counter
 import uvloop
 
 from devstack.ports import LOOPBACK
-from loadtests.driver.chatter import Chatter, populate
+from loadtests.driver.chatter import BY_BROKER, Chatter, populate
 from loadtests.driver.link import Link
 from loadtests.driver.packets import Ids
 
@@ -34,8 +34,10 @@ class Flooded:
     sent: int
     limited: int
     """Refused with RATE_LIMITED."""
+    stopped: int
+    """Refused by the broker, which did not pass them on."""
     refused: int
-    """For now, whatever the code."""
+    """By whomever, whatever the code."""
     refused_untimed: int
     undone: int
     """Not answered, or accepted and not delivered, or answered twice, or with another error."""
@@ -61,6 +63,7 @@ async def flood(port: int, prefix: str, tokens: Mapping[str, str]) -> Flooded:
         seconds=seconds,
         sent=ledger.sent,
         limited=ledger.refused["RATE_LIMITED"],
+        stopped=ledger.refused[BY_BROKER],
         refused=ledger.refused.total(),
         refused_untimed=ledger.refused_untimed,
         undone=sum(len({*each.unanswered, *each.flying}) for each in population.chatters)

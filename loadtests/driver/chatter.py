@@ -19,6 +19,8 @@ MARK_AFTER_S = 0.05
 _TICK_S = 0.005
 _FOR_NOW = ("BUSY", "RATE_LIMITED")
 """Refusals of a flood: nothing is wrong with the message."""
+BY_BROKER = "broker"
+"""In the place of a code: the PUBACK says that the message was not passed on."""
 _FULLY_PARSED = 64
 """Of so many events of a kind one is parsed and held against what was sent."""
 _TEXT = "The quick brown fox jumps over the lazy dog; every message of the benchmark says just this, no more."
@@ -61,6 +63,7 @@ class Chatter:
     def __init__(self, user: str, ids: Ids, ledger: Ledger, marks: Marks | None) -> None:
         self.user = user
         self.link = Link(self._on_publish)
+        self.link.on_refused = self._on_refused_by_broker
         self.peer: Chatter
         self.conversation_id = ""
         self.window = 0
@@ -75,6 +78,8 @@ class Chatter:
         self._marks = marks
         self.gives_up = False
         """Whether a message that is refused for now is given up; else a refusal is an error."""
+        self._sent_as: dict[int, bytes] = {}
+        """Messages by packet id, where they are given up; an id that comes again names the newer one."""
         self.reads_every = 0
         """Of so many marks one says read, not only delivered; 0: none does."""
         self._marks_made = 0
@@ -114,7 +119,10 @@ class Chatter:
         uuid = self._ids.take()
         self._ledger.sent += 1
         self.flying[uuid] = self.unanswered[uuid] = perf_counter()
-        return self._send.packet(self.link.next_packet_id(), uuid)
+        packet_id = self.link.next_packet_id()
+        if self.gives_up:
+            self._sent_as[packet_id] = uuid
+        return self._send.packet(packet_id, uuid)
 
     def mark(self) -> None:
         """Marks the newest message as delivered or, every so often, as read."""
@@ -174,6 +182,14 @@ class Chatter:
             self.flying.pop(uuid, None)
             self._ledger.refused[error["code"]] += 1
             self._ledger.refused_untimed += not error.get("retryAfterMs", 0) > 0
+
+    def _on_refused_by_broker(self, packet_id: int) -> None:
+        uuid = self._sent_as.pop(packet_id, b"")
+        if self.unanswered.pop(uuid, None) is None:
+            self._ledger.errors += 1
+        else:
+            self.flying.pop(uuid, None)
+            self._ledger.refused[BY_BROKER] += 1
 
     def _on_receipt(self, _payload: bytes) -> None:
         self._ledger.told += 1

@@ -37,6 +37,8 @@ class Link(asyncio.Protocol):
         self._opening: asyncio.Future[mqtt5.ConnAckPacket | mqtt5.SubAckPacket | None] | None = None
         self.packet_id = 0
         self.publications_refused = 0
+        self.on_refused: Callable[[int], None] = lambda _packet_id: None
+        """Gets the packet id of every publication that the broker does not take."""
         self.lost = False
         """Whether the connection ended without `close`."""
 
@@ -139,7 +141,9 @@ class Link(asyncio.Protocol):
                     self._out.append(b"\x40\x02" + packet.packet_id.to_bytes(2, "big"))
                 self._on_publish(packet)
             elif type(packet) is mqtt5.PubAckPacket:
-                self.publications_refused += packet.reason_code.value >= 0x80
+                if packet.reason_code.value >= 0x80:
+                    self.publications_refused += 1
+                    self.on_refused(packet.packet_id)
             else:
                 self._on_control(packet)
         self._rest = stream[offset:]

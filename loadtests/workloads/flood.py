@@ -23,7 +23,7 @@ WARM_UP_S, MEASURED_S = 3.0, 15.0
 
 
 async def run(stack: BenchStack, scale: Scale) -> Run:
-    """The steady workload without and beside a user who floods, with the limits that users have by default."""
+    """The steady workload without and beside a user who floods, with the limits of a user as by default."""
     warm_up, measured = (0.2, 1.0) if scale.smoke else (WARM_UP_S, MEASURED_S)
     books = Books(stack)
     await books.open()
@@ -52,6 +52,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             "beside_p99_ms": beside["p99_ms"],
             "latency_ratio": beside["p99_ms"] / without["p99_ms"],
             "flooded_per_second": flooded.sent / flooded.seconds,
+            "stopped_at_broker_per_second": flooded.stopped / flooded.seconds,
             "rate_limited_per_second": flooded.limited / flooded.seconds,
         },
         checks={**checks, "flood_undone": flooded.undone, "refused_untimed": flooded.refused_untimed},
@@ -92,7 +93,8 @@ async def flooding(stack: BenchStack) -> AsyncIterator[Flood]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         process.stdin.write(json.dumps(tokens).encode() + b"\n")
         if (await process.stdout.readline()).decode().strip() != FLOODING:

@@ -36,7 +36,7 @@ class _Times:
 
 
 async def run(stack: BenchStack, scale: Scale) -> Run:
-    """200 users: as fast as they are answered, then three times as fast whatever is answered, then at ease."""
+    """200 users: as fast as they are answered, three times as fast whatever is answered, then at ease."""
     times = _Times(steady=0.5, warm_up=0.2, peak=0.5, overload=1.0) if scale.smoke else _Times()
     books = Books(stack)
     await books.open()
@@ -52,8 +52,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     before_ms = await _latency(population, times.steady)
     peak = await _peak(population, times)
     memory = {role: resident_bytes(stack.processes[role]) for role in ("broker", "service")}
-    meter = CpuMeter(stack.processes)
-    overload = await _overload(population, TIMES * peak, times, meter)
+    overload = await _overload(population, TIMES * peak, times, CpuMeter(stack.processes))
     recovered_after_s = await _recovery(population, 2 * before_ms)
     checks = await books.close(population, seconds=_PATIENCE_S)
     grown = {role: (resident_bytes(stack.processes[role]) - before) / _MIB for role, before in memory.items()}
