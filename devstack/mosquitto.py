@@ -114,6 +114,7 @@ class MosquittoServer(ServerProcess):
         executable: str = "mosquitto",
         plugin_build: PluginBuild = SYSTEM_PLUGIN,
         topic_root: str = TOPIC_ROOT,
+        commands_per_second: int | None = None,
         log_file: Path | None = None,
     ) -> None:
         super().__init__("Mosquitto", log_file or data_dir / "mosquitto.log")
@@ -125,6 +126,7 @@ class MosquittoServer(ServerProcess):
         self._executable = executable
         self._plugin_build = plugin_build
         self._topic_root = topic_root
+        self._commands_per_second = commands_per_second
         self._log_start = 0
 
     @property
@@ -156,7 +158,7 @@ class MosquittoServer(ServerProcess):
             PERSISTENCE_DIR=f"{self.data_dir}/",
             PLUGIN_PATH=build_plugin(self._plugin_build),
             TOPIC_ROOT=self._topic_root,
-            JWT_OPTIONS=self._jwt.plugin_options(),
+            JWT_OPTIONS=self._plugin_options(),
             # A broker that changed its user could not read the checkout, nor die with its parent.
             SYSTEM_USER="root",
         )
@@ -164,6 +166,12 @@ class MosquittoServer(ServerProcess):
         with open(os.open(self.config_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+
+    def _plugin_options(self) -> str:
+        options = self._jwt.plugin_options()
+        if self._commands_per_second is not None:
+            options += f"\nplugin_opt_commands_per_second {self._commands_per_second}"
+        return options
 
     def command(self) -> Sequence[str]:
         """The broker in the foreground."""

@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -21,11 +22,23 @@ from loadtests.report import printed, write_report
 from loadtests.results import Run, Scale, Summary
 from loadtests.stack import BenchStack, bench_stack
 
-WORKLOADS = ("saturation", "steady", "specified", "history", "idle", "growth", "storm")
+WORKLOADS = (
+    "saturation",
+    "steady",
+    "specified",
+    "history",
+    "idle",
+    "growth",
+    "storm",
+    "overload",
+    "flood",
+)
 _OWN_STACK = ("growth", "idle", "storm")
 """Workloads of which every run needs empty tables or a fresh broker."""
-_ON_NEWER_MOSQUITTO = ("steady", "specified", "idle")
+_ON_NEWER_MOSQUITTO = ("steady", "specified", "idle", "flood")
 """Workloads with many quiet clients: Mosquitto 2.0 asks every one of them at each turn of its loop."""
+_LIMITED = ("flood",)
+"""Workloads in which a user may not do more than by default."""
 _FLOORS, _WITH_FLOORS = "floors", "saturation"
 _OUTPUT = Path("bench-results")
 
@@ -80,12 +93,15 @@ def _brokers(workloads: Sequence[str], choice: str) -> dict[str, NewerMosquitto 
 def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | None) -> Iterator[Summary]:
     """Runs a workload several times; with the saturation, the floors before each of its runs."""
     done: dict[str, list[Run]] = {}
+    started = partial(
+        bench_stack, mosquitto=broker, has_been_used=not scale.smoke, is_limited=workload in _LIMITED
+    )
     if workload in _OWN_STACK:
         for _ in range(runs):
-            with bench_stack(mosquitto=broker, has_been_used=not scale.smoke) as stack:
+            with started() as stack:
                 _run(workload, stack, scale, done)
     else:
-        with bench_stack(mosquitto=broker, has_been_used=not scale.smoke) as stack:
+        with started() as stack:
             for _ in range(runs):
                 if workload == _WITH_FLOORS:
                     _run(_FLOORS, stack, scale, done)

@@ -106,12 +106,13 @@ def _use_log(database_url: str) -> None:
 
 @contextmanager
 def bench_stack(
-    *, mosquitto: NewerMosquitto | None = None, has_been_used: bool = False
+    *, mosquitto: NewerMosquitto | None = None, has_been_used: bool = False, is_limited: bool = False
 ) -> Iterator[BenchStack]:
     """Starts everything in a temporary folder, and stops and deletes it afterwards.
 
     Everybody is connected with everybody. The broker is the system's unless one is given. The
-    database is new, or one whose log has been in use.
+    database is new, or one whose log has been in use. The rates of a user are limited as by
+    default, or not at all.
     Raises `devstack.server_process.ServerFailed` when a server does not start.
     """
     folder = Path(tempfile.mkdtemp(prefix="messaging-bench-"))
@@ -134,6 +135,7 @@ def bench_stack(
             jwt=JwtOptions(secret=secret),
             executable=str(mosquitto.executable) if mosquitto else "mosquitto",
             plugin_build=mosquitto.plugin_build if mosquitto else SYSTEM_PLUGIN,
+            commands_per_second=None if is_limited else 0,
         )
         connections = connections_service(
             folder / "connections.log", port=free_port(), everybody_is_connected=True
@@ -158,7 +160,7 @@ def bench_stack(
                 surroundings,
                 grpc_port=grpc_port,
                 http_port=free_port(),
-                extra_settings=_UNLIMITED,
+                extra_settings={} if is_limited else _UNLIMITED,
             )
             for role, grpc_port in zip(_ROLES, grpc_ports, strict=True)
         ]

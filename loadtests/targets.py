@@ -42,6 +42,9 @@ TARGETS = (
     Target(workload="idle", figure="latency_ratio", at_most=2),
     Target(workload="growth", figure="worst_growth_percent", at_most=10),
     Target(workload="storm", figure="consistent_after_s", at_most=10),
+    Target(workload="overload", figure="goodput_ratio", at_least=0.9),
+    Target(workload="overload", figure="recovered_after_s", at_most=10),
+    Target(workload="flood", figure="latency_ratio", at_most=1.25),
 )
 
 

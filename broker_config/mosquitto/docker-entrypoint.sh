@@ -7,6 +7,7 @@
 #   JWT_PUBLIC_KEY_FILE    RS256, ES256: a mounted PEM file, likewise
 #   JWT_AUDIENCE           checked where set
 #   JWT_ISSUER             checked where set
+#   COMMANDS_PER_SECOND    of one user; default 1000, 0 for no limit
 #   TOPIC_ROOT             default chat/v1
 #   MQTT_HOST, MQTT_PORT, WEBSOCKET_HOST, WEBSOCKET_PORT   default 0.0.0.0, 1883 and 9001
 set -eu
@@ -30,6 +31,7 @@ option jwt_secret_file "${JWT_SECRET_FILE:-}"
 option jwt_public_key_file "${JWT_PUBLIC_KEY_FILE:-}"
 option jwt_audience "${JWT_AUDIENCE:-}"
 option jwt_issuer "${JWT_ISSUER:-}"
+option commands_per_second "${COMMANDS_PER_SECOND:-}"
 
 export JWT_OPTIONS
 export MQTT_HOST="${MQTT_HOST:-0.0.0.0}" MQTT_PORT="${MQTT_PORT:-1883}"

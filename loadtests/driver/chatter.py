@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -16,6 +17,10 @@ from loadtests.driver.packets import CommandTemplate, Ids, signal_packet
 MARK_AFTER_S = 0.05
 """How long a client gathers deliveries before it marks the newest as delivered."""
 _TICK_S = 0.005
+_FOR_NOW = ("BUSY", "RATE_LIMITED")
+"""Refusals of a flood: nothing is wrong with the message."""
+BY_BROKER = "broker"
+"""In the place of a code: the PUBACK says that the message was not passed on."""
 _FULLY_PARSED = 64
 """Of so many events of a kind one is parsed and held against what was sent."""
 _TEXT = "The quick brown fox jumps over the lazy dog; every message of the benchmark says just this, no more."
@@ -40,6 +45,10 @@ class Ledger:
     duplicates: int = 0
     unexpected: int = 0
     errors: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Messages that were refused and given up, by the code of the refusal."""
+    refused_untimed: int = 0
+    """Refusals that do not say when to come again."""
     wrong: int = 0
     """Events that do not say what was sent."""
     latencies: list[float] = field(default_factory=list)
@@ -54,6 +63,7 @@ class Chatter:
     def __init__(self, user: str, ids: Ids, ledger: Ledger, marks: Marks | None) -> None:
         self.user = user
         self.link = Link(self._on_publish)
+        self.link.on_refused = self._on_refused_by_broker
         self.peer: Chatter
         self.conversation_id = ""
         self.window = 0
@@ -66,6 +76,10 @@ class Chatter:
         self._ids = ids
         self._ledger = ledger
         self._marks = marks
+        self.gives_up = False
+        """Whether a message that is refused for now is given up; else a refusal is an error."""
+        self._sent_as: dict[int, bytes] = {}
+        """Messages by packet id, where they are given up; an id that comes again names the newer one."""
         self.reads_every = 0
         """Of so many marks one says read, not only delivered; 0: none does."""
         self._marks_made = 0
@@ -81,6 +95,7 @@ class Chatter:
             "messageRead": self._on_receipt,
             "typing": self._on_typing,
             "presence": lambda payload: None,
+            "error": self._on_error,
         }
 
     def meet(self, peer: Chatter) -> None:
@@ -94,10 +109,20 @@ class Chatter:
 
     def send(self) -> None:
         """Sends one message."""
+        self.link.write(self._next_message())
+
+    def send_together(self, count: int) -> None:
+        """Sends several messages in one write; at most 100, which fit into a frame."""
+        self.link.write(b"".join([self._next_message() for _ in range(count)]))
+
+    def _next_message(self) -> bytes:
         uuid = self._ids.take()
         self._ledger.sent += 1
         self.flying[uuid] = self.unanswered[uuid] = perf_counter()
-        self.link.write(self._send.packet(self.link.next_packet_id(), uuid))
+        packet_id = self.link.next_packet_id()
+        if self.gives_up:
+            self._sent_as[packet_id] = uuid
+        return self._send.packet(packet_id, uuid)
 
     def mark(self) -> None:
         """Marks the newest message as delivered or, every so often, as read."""
@@ -144,6 +169,27 @@ class Chatter:
         while len(self.unanswered) < self.window:
             self.send()
         self._check(payload, self.user)
+
+    def _on_error(self, payload: bytes) -> None:
+        error = json.loads(payload)
+        uuid = error.get("clientMessageId", "").encode()
+        if not self.gives_up or error["command"] != "sendMessage" or error["code"] not in _FOR_NOW:
+            self._ledger.errors += 1
+        elif self.unanswered.pop(uuid, None) is None:
+            self._ledger.duplicates += 1
+        else:
+            # Delivered all the same, it would be counted as a duplicate.
+            self.flying.pop(uuid, None)
+            self._ledger.refused[error["code"]] += 1
+            self._ledger.refused_untimed += not error.get("retryAfterMs", 0) > 0
+
+    def _on_refused_by_broker(self, packet_id: int) -> None:
+        uuid = self._sent_as.pop(packet_id, b"")
+        if self.unanswered.pop(uuid, None) is None:
+            self._ledger.errors += 1
+        else:
+            self.flying.pop(uuid, None)
+            self._ledger.refused[BY_BROKER] += 1
 
     def _on_receipt(self, _payload: bytes) -> None:
         self._ledger.told += 1

@@ -14,6 +14,7 @@ _HEAD_END = b"\r\n\r\n"
 _KEEP_ALIVE_S = 600
 _RECEIVE_MAXIMUM = 1_000
 _CONNECT_SECONDS = 60.0
+_HELD_UP_BYTES = 64 * 1024
 
 OnPublish = Callable[[mqtt5.PublishPacket], None]
 
@@ -36,6 +37,8 @@ class Link(asyncio.Protocol):
         self._opening: asyncio.Future[mqtt5.ConnAckPacket | mqtt5.SubAckPacket | None] | None = None
         self.packet_id = 0
         self.publications_refused = 0
+        self.on_refused: Callable[[int], None] = lambda _packet_id: None
+        """Gets the packet id of every publication that the broker does not take."""
         self.lost = False
         """Whether the connection ended without `close`."""
 
@@ -87,6 +90,11 @@ class Link(asyncio.Protocol):
         elif self._transport is not None:
             self._transport.write(binary_frame(packet))
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the broker reads more slowly than is written: much waits in this process already."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > _HELD_UP_BYTES
+
     def close(self) -> None:
         """Ends the connection without a word, as a client does that loses its network."""
         transport, self._transport = self._transport, None
@@ -133,7 +141,9 @@ class Link(asyncio.Protocol):
                     self._out.append(b"\x40\x02" + packet.packet_id.to_bytes(2, "big"))
                 self._on_publish(packet)
             elif type(packet) is mqtt5.PubAckPacket:
-                self.publications_refused += packet.reason_code.value >= 0x80
+                if packet.reason_code.value >= 0x80:
+                    self.publications_refused += 1
+                    self.on_refused(packet.packet_id)
             else:
                 self._on_control(packet)
         self._rest = stream[offset:]

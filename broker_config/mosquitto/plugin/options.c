@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define DEFAULT_TOPIC_ROOT "chat/v1"
+#define DEFAULT_COMMANDS_PER_SECOND 1000
+#define MOST_COMMANDS_PER_SECOND 1000000
 #define KEY_FILE_LIMIT 16384
 /* RFC 7518, section 3.2: as many bytes as the hash has. */
 #define SECRET_MINIMUM 32
@@ -20,6 +22,7 @@ struct texts {
     const char *audience;
     const char *issuer;
     const char *topic_root;
+    const char *commands_per_second;
 };
 
 struct problem {
@@ -51,6 +54,7 @@ static bool collect(const struct mosquitto_opt *given, int count, struct texts *
         {"jwt_audience", &texts->audience},
         {"jwt_issuer", &texts->issuer},
         {"topic_root", &texts->topic_root},
+        {"commands_per_second", &texts->commands_per_second},
     };
     const size_t known_count = sizeof(known) / sizeof(known[0]);
 
@@ -188,6 +192,26 @@ static bool read_topic_root(const struct texts *texts, char **topic_root, struct
     return copy(root, topic_root, problem);
 }
 
+static bool read_rate(const struct texts *texts, uint32_t *rate, struct problem problem)
+{
+    char *end;
+
+    if (!texts->commands_per_second) {
+        *rate = DEFAULT_COMMANDS_PER_SECOND;
+        return true;
+    }
+    errno = 0;
+    unsigned long value = strtoul(texts->commands_per_second, &end, 10);
+
+    if (texts->commands_per_second[0] < '0' || texts->commands_per_second[0] > '9' || *end != '\0' || errno != 0
+        || value > MOST_COMMANDS_PER_SECOND) {
+        return wrong(problem, "plugin_opt_commands_per_second is a number from 0 to %d, not %s",
+                     MOST_COMMANDS_PER_SECOND, texts->commands_per_second);
+    }
+    *rate = (uint32_t)value;
+    return true;
+}
+
 bool options_read(const struct mosquitto_opt *given, int count, struct options *options, char *problem, size_t size)
 {
     struct texts texts = {0};
@@ -196,7 +220,8 @@ bool options_read(const struct mosquitto_opt *given, int count, struct options *
     *options = (struct options){0};
     return collect(given, count, &texts, report) && read_algorithm(&texts, &options->token_rules, report)
            && read_scope(&texts, &options->token_rules, report)
-           && read_topic_root(&texts, &options->topic_root, report);
+           && read_topic_root(&texts, &options->topic_root, report)
+           && read_rate(&texts, &options->commands_per_second, report);
 }
 
 void options_free(struct options *options)

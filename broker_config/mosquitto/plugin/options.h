@@ -5,9 +5,12 @@
 #include "broker.h"
 #include "token.h"
 
+#include <stdint.h>
+
 struct options {
     struct token_rules token_rules;
     char *topic_root;
+    uint32_t commands_per_second; /* of one user; 0: not limited */
 };
 
 /*

@@ -7,12 +7,14 @@
 #include "broker.h"
 #include "expiries.h"
 #include "options.h"
+#include "rates.h"
 #include "token.h"
 #include "topics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NAME "jwt_access"
 #define PUBLIC __attribute__((visibility("default")))
@@ -21,6 +23,8 @@ struct plugin {
     mosquitto_plugin_id_t *identifier;
     struct options options;
     struct expiries *expiries;
+    struct rates *rates; /* NULL: not limited */
+    time_t flood_logged_at;
 };
 
 static const char *client_id_of(const struct mosquitto *client)
@@ -113,13 +117,36 @@ static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_chec
     }
 }
 
+/* Whether a user publishes more than it may. Refused here, its flood does not reach the queue of commands, which all
+ * users share and from which the broker drops what is too much without a word. */
+static bool floods(struct plugin *plugin, const struct mosquitto_evt_acl_check *event)
+{
+    struct caller caller;
+    struct timespec now;
+
+    if (!plugin->rates || event->access != MOSQ_ACL_WRITE
+        || !caller_from_username(mosquitto_client_username(event->client), &caller) || caller.role != ROLE_USER) {
+        return false;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (rates_pass(plugin->rates, caller.subject, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000)) {
+        return false;
+    }
+    if (plugin->flood_logged_at != now.tv_sec) {
+        plugin->flood_logged_at = now.tv_sec;
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": client %.300s publishes more than its user may",
+                             client_id_of(event->client));
+    }
+    return true;
+}
+
 static int on_acl_check(int event_number, void *event_data, void *userdata)
 {
     const struct mosquitto_evt_acl_check *event = event_data;
 
     (void)event_number;
     if (may(userdata, event)) {
-        return MOSQ_ERR_SUCCESS;
+        return floods(userdata, event) ? MOSQ_ERR_ACL_DENIED : MOSQ_ERR_SUCCESS;
     }
     if (event->access != MOSQ_ACL_READ) {
         mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": refused client %.300s to %s %.300s%s",
@@ -209,6 +236,7 @@ static void plugin_free(struct plugin *plugin)
     }
     options_free(&plugin->options);
     expiries_free(plugin->expiries);
+    rates_free(plugin->rates);
     free(plugin);
 }
 
@@ -238,6 +266,13 @@ PUBLIC int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
     }
     plugin->identifier = identifier;
     plugin->expiries = expiries_new();
+    if (plugin->options.commands_per_second > 0) {
+        plugin->rates = rates_new(plugin->options.commands_per_second);
+        if (!plugin->rates) {
+            plugin_free(plugin);
+            return MOSQ_ERR_NOMEM;
+        }
+    }
     int rc = plugin->expiries ? register_callbacks(plugin) : MOSQ_ERR_NOMEM;
 
     if (rc != MOSQ_ERR_SUCCESS) {

@@ -32,6 +32,14 @@ def with_lines(*lines: str) -> Callable[[str], str]:
         (["jwt_algorithm none"], "plugin_opt_jwt_algorithm is HS256, RS256 or ES256, not none."),
         (["jwt_algorithm HS512", f"jwt_secret {SECRET}"], "HS256, RS256 or ES256, not HS512."),
         (["jwt_algorithm hs256", f"jwt_secret {SECRET}"], "HS256, RS256 or ES256, not hs256."),
+        (
+            ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "commands_per_second many"],
+            "plugin_opt_commands_per_second is a number from 0 to 1000000, not many.",
+        ),
+        (
+            ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "commands_per_second -1"],
+            "plugin_opt_commands_per_second is a number from 0 to 1000000, not -1.",
+        ),
         (["jwt_algorithm HS256"], "needs either plugin_opt_jwt_secret or plugin_opt_jwt_secret_file."),
         (
             ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "jwt_secret_file {public_key}"],

@@ -1,0 +1,78 @@
+/* Users within their rate, one that floods, and many beside it. */
+#include "../plugin/rates.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PER_SECOND 100
+#define SECOND INT64_C(1000000)
+
+#define CHECK(condition)                                                  \
+    do {                                                                  \
+        if (!(condition)) {                                               \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);       \
+            exit(EXIT_FAILURE);                                           \
+        }                                                                 \
+    } while (0)
+
+static int passed(struct rates *rates, const char *user, int attempts, int64_t from_us, int64_t every_us)
+{
+    int count = 0;
+
+    for (int i = 0; i < attempts; i++) {
+        count += rates_pass(rates, user, from_us + i * every_us);
+    }
+    return count;
+}
+
+static struct rates *fresh(void)
+{
+    struct rates *rates = rates_new(PER_SECOND);
+
+    CHECK(rates != NULL);
+    return rates;
+}
+
+static void test_two_seconds_worth_pass_at_once_and_then_the_rate(void)
+{
+    struct rates *rates = fresh();
+
+    CHECK(passed(rates, "alice", 1000, SECOND, 0) == 2 * PER_SECOND);
+    /* Refused ones do not count: a second gives room for a second's worth. */
+    CHECK(passed(rates, "alice", 1000, 2 * SECOND, 0) == PER_SECOND);
+    /* For ten seconds a thousand times a second, full again at the start. */
+    CHECK(passed(rates, "alice", 10000, 4 * SECOND, 1000) == 2 * PER_SECOND + 10 * PER_SECOND - 1);
+    /* Idle for long, no more than two seconds' worth. */
+    CHECK(passed(rates, "alice", 1000, 100 * SECOND, 0) == 2 * PER_SECOND);
+    rates_free(rates);
+}
+
+static void test_who_keeps_to_the_rate_is_never_refused(void)
+{
+    struct rates *rates = fresh();
+
+    CHECK(passed(rates, "alice", 5000, SECOND, SECOND / PER_SECOND) == 5000);
+    rates_free(rates);
+}
+
+static void test_one_user_floods_and_the_others_pass(void)
+{
+    struct rates *rates = fresh();
+    char name[32];
+
+    CHECK(passed(rates, "flood", 10000, SECOND, 0) == 2 * PER_SECOND);
+    for (int user = 0; user < 5000; user++) {
+        snprintf(name, sizeof(name), "user-%d", user);
+        CHECK(passed(rates, name, 3, SECOND, 0) == 3);
+    }
+    CHECK(!rates_pass(rates, "flood", SECOND));
+    rates_free(rates);
+}
+
+int main(void)
+{
+    test_two_seconds_worth_pass_at_once_and_then_the_rate();
+    test_who_keeps_to_the_rate_is_never_refused();
+    test_one_user_floods_and_the_others_pass();
+    return EXIT_SUCCESS;
+}

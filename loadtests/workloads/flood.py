@@ -1,0 +1,111 @@
+"""Flood: one user sends as fast as it can, and how long the others' messages take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from devstack.python_server import REPOSITORY
+from loadtests.driver.chatter import Marks, Population, populate
+from loadtests.driver.packets import Ids
+from loadtests.flooder import FLOODING, Flooded
+from loadtests.results import Run, Scale
+from loadtests.stack import BenchStack
+from loadtests.workloads.steady import PAIRS, RATE
+from loadtests.workloads.traffic import Books, connecting, latency_figures, write_at
+
+WARM_UP_S, MEASURED_S = 3.0, 15.0
+
+
+async def run(stack: BenchStack, scale: Scale) -> Run:
+    """The steady workload without and beside a user who floods, with the limits of a user as by default."""
+    warm_up, measured = (0.2, 1.0) if scale.smoke else (WARM_UP_S, MEASURED_S)
+    books = Books(stack)
+    await books.open()
+    marks = Marks()
+    population = await populate(
+        5 if scale.smoke else PAIRS,
+        connect=connecting(stack),
+        ids=Ids(0 if scale.smoke else 16_000),
+        marks=marks,
+        prefix="beside",
+    )
+    marking = asyncio.create_task(marks.run(), name="marks")
+    without = await _latencies(population, warm_up, measured)
+    async with flooding(stack) as flood:
+        beside = await _latencies(population, warm_up, measured)
+    flooded = flood.ended()
+    checks = await books.close(population, stored_by_others=flooded.sent - flooded.refused)
+    marking.cancel()
+    population.close()
+    return Run(
+        workload="flood",
+        figures={
+            "without_p50_ms": without["p50_ms"],
+            "without_p99_ms": without["p99_ms"],
+            "beside_p50_ms": beside["p50_ms"],
+            "beside_p99_ms": beside["p99_ms"],
+            "latency_ratio": beside["p99_ms"] / without["p99_ms"],
+            "flooded_per_second": flooded.sent / flooded.seconds,
+            "stopped_at_broker_per_second": flooded.stopped / flooded.seconds,
+            "rate_limited_per_second": flooded.limited / flooded.seconds,
+        },
+        checks={**checks, "flood_undone": flooded.undone, "refused_untimed": flooded.refused_untimed},
+    )
+
+
+async def _latencies(population: Population, warm_up: float, measured: float) -> dict[str, float]:
+    await write_at(RATE, population.chatters, warm_up)
+    population.ledger.latencies.clear()
+    await write_at(RATE, population.chatters, measured)
+    return latency_figures(population.ledger.latencies)
+
+
+@dataclass(slots=True)
+class Flood:
+    """A flood that goes on or has ended."""
+
+    outcome: Flooded | None = None
+
+    def ended(self) -> Flooded:
+        """What became of it."""
+        assert self.outcome is not None, "it goes on"
+        return self.outcome
+
+
+@asynccontextmanager
+async def flooding(stack: BenchStack) -> AsyncIterator[Flood]:
+    """One user floods another, until the end; then all that was sent has been answered.
+
+    The user is a new one each time: the earlier one's limit may still be used up.
+    Raises `RuntimeError` when the flooding process fails.
+    """
+    prefix, flood = f"flood-{secrets.token_hex(4)}", Flood()
+    tokens = {user: stack.token(user) for user in (f"{prefix}-00000", f"{prefix}-00001")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "loadtests.flooder", str(stack.websocket_port), prefix),
+        cwd=REPOSITORY,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(tokens).encode() + b"\n")
+        if (await process.stdout.readline()).decode().strip() != FLOODING:
+            raise RuntimeError("the flood has not begun")
+        yield flood
+        process.stdin.close()
+        told = await process.stdout.readline()
+        if await process.wait() or not told:
+            raise RuntimeError(f"the flood has failed: {process.returncode}")
+        flood.outcome = Flooded(**json.loads(told))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
