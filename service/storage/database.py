@@ -20,6 +20,9 @@ from service.use_cases.lease import LeaseLost
 _log = structlog.get_logger(__name__)
 
 _LONGEST_USE_S = 8.0
+_RECONNECT_S = 5.0
+"""The pool doubles its pauses between attempts until then; the next caller starts afresh. With more, a pause
+may outlast the outage by far."""
 
 STORAGE_RETRY_AFTER_MS = 1_000
 """What a client is told to wait when the database does not answer."""
@@ -122,7 +125,7 @@ class Database:
             open=False,
             kwargs={"autocommit": True, "prepare_threshold": 0, **self._connect},
             check=None,
-            reconnect_timeout=60.0,
+            reconnect_timeout=_RECONNECT_S,
         )
 
     def direct(self, statements: Mapping[str, str]) -> DirectConnection:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.faults import plan
+from tests.faults.checker import check
+from tests.faults.ledger import read
 from tests.faults.outcome import ArenaOutcome
 from tests.faults.registry import SCENARIOS
 from tests.faults.report import report
@@ -53,6 +55,15 @@ def groups(arguments: argparse.Namespace, chance: random.Random) -> Iterable[Seq
     return plan.short_run() if arguments.short else plan.full_run()
 
 
+def recheck(file: Path) -> int:
+    """Prints what the checker says of a kept ledger; 1 when there is a violation."""
+    verdict = check(read(file))
+    print(", ".join(f"{n:,} {kind.value}" for kind, n in sorted(verdict.classes.items())))
+    for violation in verdict.violations:
+        print(violation)
+    return 1 if verdict.violations else 0
+
+
 def main() -> int:
     """Parses the arguments and runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -65,7 +76,10 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=300.0, help="messages per second, all users together")
     parser.add_argument("--report", type=Path, help="write a report in Markdown")
+    parser.add_argument("--check", type=Path, metavar="LEDGER", help="check a kept ledger once more")
     arguments = parser.parse_args()
+    if arguments.check is not None:
+        return recheck(arguments.check)
     if arguments.list:
         for each in SCENARIOS:
             print(f"{each.name:<34} {each.fault}")

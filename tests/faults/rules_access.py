@@ -22,29 +22,26 @@ def nothing_leaks(ledger: Ledger, facts: Facts) -> Iterator[Violation]:
 
 
 def unconnected_are_refused(ledger: Ledger, facts: Facts) -> Iterator[Violation]:
-    """I6: by when it was attempted, and by when it was committed."""
+    """I6: at the moment of its commit a message's pair was connected, or had been within the bound.
+
+    When it was attempted does not count: what waited until the pair was connected again may pass.
+    """
     relations: dict[frozenset[str], list[Relation]] = defaultdict(list)
     for relation in ledger.of(Relation):
         relations[frozenset(relation.users)].append(relation)
     for key, attempts in facts.attempts.items():
         history = relations.get(frozenset((attempts[0].user, attempts[0].peer)), ())
-        stored = facts.stored.get(key, ())
-        was_acknowledged = key in facts.sent
-        if not stored and not was_acknowledged:
-            continue
-        if not _allowed(history, attempts[0].at, by_wall=False):
+        accepted = facts.stored.get(key) or [answer.message for answer in facts.sent.get(key, ())]
+        if not all(_allowed(history, message.committed_wall) for message in accepted):
             yield Violation("I6", f"the message {key[1]} of {key[0]} was accepted from an unconnected pair")
-        elif any(not _allowed(history, each.committed_wall, by_wall=True) for each in stored):
-            yield Violation("I6", f"the message {key[1]} of {key[0]} was committed after the revocation")
 
 
-def _allowed(relations: Sequence[Relation], moment: float, *, by_wall: bool) -> bool:
-    """Whether the pair was connected at some time in the bound before the moment."""
+def _allowed(relations: Sequence[Relation], moment: float) -> bool:
+    """Whether the pair was connected at some time in the bound before the moment (since the epoch)."""
     connected = False
     for relation in relations:
-        at = relation.wall if by_wall else relation.at
-        if at <= moment - BOUND_S:
+        if relation.wall <= moment - BOUND_S:
             connected = relation.connected
-        elif at <= moment:
+        elif relation.wall <= moment:
             connected = connected or relation.connected
     return connected

@@ -213,10 +213,10 @@ class TestAccess:
     def test_a_message_of_a_pair_that_was_never_connected(self) -> None:
         assert "I6" in invariants(changed(Relation, lambda relation: replace(relation, connected=False)))
 
-    def test_a_message_attempted_after_the_revocation_and_its_bound(self) -> None:
-        assert invariants([*good_records(), revocation(3.9)]) == {"I6"}
+    def test_a_message_committed_after_the_revocation_and_its_bound(self) -> None:
+        assert invariants([*good_records(), revocation(4.9)]) == {"I6"}
 
-    def test_a_message_attempted_within_the_bound_may_be_accepted(self) -> None:
+    def test_a_message_committed_within_the_bound_may_be_accepted(self) -> None:
         assert invariants([*good_records(), revocation(5.5)]) == set()
 
     def test_a_message_attempted_in_time_and_committed_after_the_bound(self) -> None:
@@ -228,6 +228,9 @@ class TestAccess:
             for record in with_reads([*MESSAGES[:5], late])
         ]
         assert invariants([*records, revocation(5.5)]) == {"I6"}
+
+    def test_a_message_that_was_acknowledged_and_is_nowhere_counts_too(self) -> None:
+        assert "I6" in invariants([*with_reads(MESSAGES[:5]), revocation(4.9)])
 
     def test_a_pair_that_is_connected_again_may_write_at_once(self) -> None:
         again = Relation(at=5.9, wall=WALL + 5.9, users=(BOB, ALICE), connected=True)
