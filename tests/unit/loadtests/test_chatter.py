@@ -55,8 +55,11 @@ async def talking_to(answers: Answers) -> AsyncIterator[tuple[Chatter, Ledger]]:
                         head = bytes((0x82, 126)) + len(content).to_bytes(2, "big")
                         writer.write(head + content)
         except (asyncio.IncompleteReadError, ConnectionResetError):
-            writer.close()
             stopped.set_result(None)
+        except Exception as error:
+            stopped.set_exception(error)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, LOOPBACK, 0)
     alice, bob = (Chatter(user, Ids(0), ledger, None) for user in ("alice", "bob"))
@@ -86,7 +89,7 @@ def refusing(**changes: object) -> Answers:
 def stopping(packet: mqtt5.PublishPacket) -> Sequence[mqtt5.Packet]:
     """Takes no message."""
     assert packet.packet_id is not None
-    return [mqtt5.PubAckPacket(packet.packet_id, mqtt5.PubAckReasonCode.NOT_AUTHORIZED)]
+    return [mqtt5.PubAckPacket(packet.packet_id, reason_code=mqtt5.PubAckReasonCode.NOT_AUTHORIZED)]
 
 
 @pytest.mark.parametrize(
