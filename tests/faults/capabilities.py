@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from devstack.server_process import find_executable
+from tests.faults import clocks
 from tests.faults.disks import LoopDisk, SmallDisk
 
 
@@ -55,8 +56,13 @@ def _lease() -> str | None:
     return None
 
 
+def _faketime() -> str | None:
+    return "libfaketime is not installed" if clocks.library() is None else None
+
+
 _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "mount": _mount,
     "loop": _loop,
     "lease": _lease,
+    "faketime": _faketime,
 }
