@@ -60,9 +60,14 @@ def _faketime() -> str | None:
     return "libfaketime is not installed" if clocks.library() is None else None
 
 
+def _dead_letters() -> str | None:
+    return None if find_spec("bridge.dead_letters") else "this version of the service writes no dead letters"
+
+
 _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "mount": _mount,
     "loop": _loop,
     "lease": _lease,
     "faketime": _faketime,
+    "dead-letters": _dead_letters,
 }

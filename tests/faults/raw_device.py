@@ -30,9 +30,9 @@ class RawDevice:
         self.profile = profile
         self.answers: dict[str, list[Message]] = defaultdict(list)
         """`messageSent` by key."""
+        self.answered_at: dict[str, float] = {}
+        """When the first of them came."""
         self.errors: list[dict[str, Any]] = []
-        self.changed = asyncio.Event()
-        """Set when it was told something; who waits clears it."""
         self._ledger = arena.ledger
         self._number = next(_links)
         self.link = DeviceLink(self._on_publish, websocket=False)
@@ -69,9 +69,9 @@ class RawDevice:
             message = message_of(payload)
             self._ledger.record(Sent(at=self._ledger.now(), user=self.profile.user_id, message=message))
             self.answers[message.key].append(message)
+            self.answered_at.setdefault(message.key, self._ledger.now())
         elif name == "error":
             self.errors.append(payload)
-        self.changed.set()
 
 
 @asynccontextmanager

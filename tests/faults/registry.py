@@ -6,6 +6,7 @@ from tests.faults import (
     scenarios_broker,
     scenarios_clock,
     scenarios_connections,
+    scenarios_data,
     scenarios_network,
     scenarios_postgresql,
     scenarios_redis,
@@ -27,6 +28,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scenarios_steps.SCENARIOS,
     *scenarios_resends.SCENARIOS,
     *scenarios_clock.SCENARIOS,
+    *scenarios_data.SCENARIOS,
 )
 """A new module of scenarios is added here; names are unique."""
 

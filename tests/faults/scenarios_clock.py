@@ -30,7 +30,7 @@ async def service_stepped(arena: Arena) -> None:
 async def both_stepped(arena: Arena) -> None:
     """The same with the broker on that machine.
 
-    The checker goes by PostgreSQL's clock; and Redis, with its own allocator, does not start under libfaketime.
+    By PostgreSQL's clock the checker goes; Redis, with its own allocator, does not start under libfaketime.
     """
     await _step(arena, [arena.servers.mosquitto, arena.service.process])
 
