@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from devstack.server_process import find_executable
+from tests.faults import clocks
 from tests.faults.disks import LoopDisk, SmallDisk
 
 
@@ -55,8 +56,18 @@ def _lease() -> str | None:
     return None
 
 
+def _faketime() -> str | None:
+    return "libfaketime is not installed" if clocks.library() is None else None
+
+
+def _dead_letters() -> str | None:
+    return None if find_spec("bridge.dead_letters") else "this version of the service writes no dead letters"
+
+
 _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "mount": _mount,
     "loop": _loop,
     "lease": _lease,
+    "faketime": _faketime,
+    "dead-letters": _dead_letters,
 }

@@ -30,6 +30,8 @@ class Facts:
     sent: Mapping[Key, Sequence[Sent]]
     refused: Mapping[Key, Refused]
     """Final refusals: those that are not retryable."""
+    postponed: frozenset[Key]
+    """Whose sender was told at least once to try again."""
     histories: Mapping[str, Mapping[str, Sequence[Message]]]
     """Conversation id, then reader: all pages put together, oldest first."""
     resyncs: Mapping[str, Mapping[str, Sequence[Message]]]
@@ -68,11 +70,11 @@ def facts_of(ledger: Ledger) -> Facts:
     sent: dict[Key, list[Sent]] = defaultdict(list)
     for answer in ledger.of(Sent):
         sent[answer.message.sender_id, answer.message.key].append(answer)
-    refused = {
-        (each.user, each.key): each
+    refusals = [
+        ((each.user, each.key), each)
         for each in ledger.of(Refused)
-        if each.key is not None and each.command == "sendMessage" and not each.retryable
-    }
+        if each.key is not None and each.command == "sendMessage"
+    ]
     histories: dict[str, dict[str, list[Message]]] = defaultdict(lambda: defaultdict(list))
     statuses: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for page in ledger.of(HistoryPage):
@@ -85,7 +87,8 @@ def facts_of(ledger: Ledger) -> Facts:
     return Facts(
         attempts=attempts,
         sent=sent,
-        refused=refused,
+        refused={key: each for key, each in refusals if not each.retryable},
+        postponed=frozenset(key for key, each in refusals if each.retryable),
         histories=histories,
         resyncs=resyncs,
         statuses=statuses,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tests.faults import (
     scenarios_broker,
+    scenarios_clock,
     scenarios_connections,
+    scenarios_data,
     scenarios_network,
     scenarios_postgresql,
     scenarios_redis,
+    scenarios_resends,
     scenarios_service,
     scenarios_slow_reader,
     scenarios_steps,
@@ -23,6 +26,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scenarios_network.SCENARIOS,
     *scenarios_slow_reader.SCENARIOS,
     *scenarios_steps.SCENARIOS,
+    *scenarios_resends.SCENARIOS,
+    *scenarios_clock.SCENARIOS,
+    *scenarios_data.SCENARIOS,
 )
 """A new module of scenarios is added here; names are unique."""
 

@@ -92,16 +92,21 @@ def _follows_acknowledgements(
 def _follows_connections(
     conversation_id: str, messages: Sequence[Message], facts: Facts
 ) -> Iterator[Violation]:
-    """Of two messages of one sender and one connection the first one stands first, if it was sent once."""
+    """Of two messages of one sender and one connection the first one stands first, if it was sent once.
+
+    One whose sender was told to try again comes when it comes: after a crash perhaps by itself.
+    """
     latest: dict[str, Attempt] = {}
     for message in messages:
-        attempts = facts.attempts.get((message.sender_id, message.key))
+        key = (message.sender_id, message.key)
+        attempts = facts.attempts.get(key)
         if not attempts:
             continue
         before = latest.get(message.sender_id)
         if (
             before is not None
             and len(attempts) == 1
+            and key not in facts.postponed
             and before.link == attempts[0].link
             and before.at > attempts[0].at
         ):

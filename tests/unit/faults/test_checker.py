@@ -191,13 +191,22 @@ class TestOrder:
         assert invariants(records) == {"I2"}
 
     def test_two_of_one_sender_and_connection_change_places(self) -> None:
-        """Both were under way at the same time, so no acknowledgement orders them."""
-        at = {"key-3": 0.6, "key-5": 0.5}
-        records = [
-            replace(record, at=at.get(record.key, record.at)) if isinstance(record, Attempt) else record
-            for record in good_records()
-        ]
-        assert invariants(records) == {"I2"}
+        assert invariants(swapped()) == {"I2"}
+
+    def test_one_that_was_to_be_tried_again_may_come_later(self) -> None:
+        assert invariants([refusal("key-5", retryable=True), *swapped()]) == set()
+
+    def test_one_that_was_sent_twice_may_come_later(self) -> None:
+        assert invariants([*swapped(), attempt(5, at=4.9, number=2)]) == set()
+
+
+def swapped() -> list[Record]:
+    """The fifth was attempted just before the third, both early: no acknowledgement orders them."""
+    at = {"key-3": 1.15, "key-5": 1.1}
+    return [
+        replace(record, at=at.get(record.key, record.at)) if isinstance(record, Attempt) else record
+        for record in good_records()
+    ]
 
 
 class TestAccess:
