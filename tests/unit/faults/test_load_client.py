@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 
 import mqtt5
 import pytest
@@ -18,7 +19,7 @@ CANARY = "canary0000000000000001"
 OTHER_CANARY = "canary0000000000000002"
 
 
-def event(user: str, name: str, payload: dict[str, object]) -> mqtt5.PublishPacket:
+def event(user: str, name: str, payload: Mapping[str, object]) -> mqtt5.PublishPacket:
     return mqtt5.PublishPacket(f"chat/v1/users/{user}/events/{name}", json.dumps(payload).encode())
 
 
