@@ -111,6 +111,7 @@ class Database:
     def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
         self._url = url
         self._direct: list[DirectConnection] = []
+        self._checking: asyncio.Task[None] | None = None
         self._connect: dict[str, Any] = {
             "options": f"{_OPTIONS} {planner}",
             "application_name": "messaging",
@@ -155,6 +156,8 @@ class Database:
         """Closes every connection; those of the pool that are in use when they come back."""
         for connection in self._direct:
             connection.close()
+        if self._checking is not None:
+            self._checking.cancel()
         await self._pool.close()
 
     @asynccontextmanager
@@ -170,6 +173,11 @@ class Database:
             connection = await self._pool.getconn()
             try:
                 yield connection
+            except psycopg.OperationalError:
+                if connection.closed and (self._checking is None or self._checking.done()):
+                    # Those that lie idle were lost with it: one by one, each would cost a caller an error.
+                    self._checking = asyncio.create_task(self._pool.check(), name="pool-check")
+                raise
             finally:
                 # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
                 await self._pool.putconn(connection)
