@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from devstack.server_process import find_executable
-from tests.faults import clocks
+from tests.faults import clocks, previous_version
 from tests.faults.disks import LoopDisk, SmallDisk
 
 
@@ -70,4 +70,5 @@ _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "lease": _lease,
     "faketime": _faketime,
     "dead-letters": _dead_letters,
+    "previous-version": previous_version.prepare,
 }

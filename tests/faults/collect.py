@@ -26,6 +26,11 @@ T = TypeVar("T")
 async def collect_views(load: Load, ledger: Ledger, grpc_target: str) -> None:
     """History pages, resync pages and conversation lists, of both participants of every conversation."""
     await load.read_everything()
+    await collect_histories(load, ledger, grpc_target)
+
+
+async def collect_histories(load: Load, ledger: Ledger, grpc_target: str) -> None:
+    """History pages and conversation lists only, which any instance can read."""
     turns = asyncio.Semaphore(_AT_ONCE)
     async with _reader(load, ledger, grpc_target) as reader:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.faults import (
+    scenarios_backup,
     scenarios_broker,
     scenarios_clock,
     scenarios_connections,
@@ -14,6 +15,7 @@ from tests.faults import (
     scenarios_service,
     scenarios_slow_reader,
     scenarios_steps,
+    scenarios_upgrade,
 )
 from tests.faults.scenario import Scenario
 
@@ -29,6 +31,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *scenarios_resends.SCENARIOS,
     *scenarios_clock.SCENARIOS,
     *scenarios_data.SCENARIOS,
+    *scenarios_upgrade.SCENARIOS,
+    *scenarios_backup.SCENARIOS,
 )
 """A new module of scenarios is added here; names are unique."""
 
