@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from devstack.server_process import find_executable
@@ -50,25 +49,13 @@ def _tried(make: Callable[[Path], SmallDisk | LoopDisk]) -> str | None:
     return None
 
 
-def _lease() -> str | None:
-    if find_spec("service.storage.lease") is None:
-        return "this version of the service has no lease for a standby to take over"
-    return None
-
-
 def _faketime() -> str | None:
     return "libfaketime is not installed" if clocks.library() is None else None
-
-
-def _dead_letters() -> str | None:
-    return None if find_spec("bridge.dead_letters") else "this version of the service writes no dead letters"
 
 
 _CHECKS: Mapping[str, Callable[[], str | None]] = {
     "mount": _mount,
     "loop": _loop,
-    "lease": _lease,
     "faketime": _faketime,
-    "dead-letters": _dead_letters,
     "previous-version": previous_version.prepare,
 }

@@ -117,7 +117,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="poison-payloads",
         run=poisoned,
         fault="payloads that nobody can process",
-        needs="dead-letters",
     ),
     Scenario(name="tokens-expire", run=tokens_expire, fault="tokens end during delivery"),
 )

@@ -156,6 +156,17 @@ _HARMS = (
 )
 
 
+_IN_SHORT = {
+    Edge.CLIENT_BROKER: {"cut", "reset", "sliced"},
+    Edge.BROKER_SERVICE: {"cut-one-way", "late", "reset"},
+    Edge.SERVICE_POSTGRESQL: {"black-hole", "late", "reset"},
+    Edge.SERVICE_REDIS: {"cut", "late"},
+    Edge.SERVICE_CONNECTIONS: {"cut", "late"},
+}
+"""Each harm on some edge and each edge with some harm; the long run has every harm on every edge."""
+_DROPS = {"pubacks-of-broker-dropped", "pubacks-of-service-dropped", "answers-dropped"}
+
+
 def _scenario(name: str, edge: Edge, harm: Callable[[Arena, Edge], Awaitable[None]], words: str) -> Scenario:
     async def run(arena: Arena) -> None:
         await harm(arena, edge)
@@ -165,6 +176,7 @@ def _scenario(name: str, edge: Edge, harm: Callable[[Arena, Edge], Awaitable[Non
         run=run,
         fault=f"{edge}: {words}",
         edges=frozenset({edge}),
+        in_short=name in _IN_SHORT[edge] | _DROPS,
         settings=SHORT_MEMORY if edge in _REMEMBERED_BRIEFLY else {},
     )
 

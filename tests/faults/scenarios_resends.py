@@ -115,6 +115,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         run=at_once_with_take_over,
         fault="the same id sent 100 times at once from two devices to two instances, one taking over",
         instances=2,
-        needs="lease",
     ),
 )

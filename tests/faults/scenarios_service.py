@@ -109,20 +109,17 @@ SCENARIOS: tuple[Scenario, ...] = (
         run=active_killed,
         fault="the active one of two instances `kill -9`",
         instances=2,
-        needs="lease",
     ),
     Scenario(
         name="standby-active-suspended",
         run=active_suspended,
         fault="the active one of two instances SIGSTOP until the standby has taken over, then SIGCONT",
         instances=2,
-        needs="lease",
     ),
     Scenario(
         name="standby-rolling-stop",
         run=stopped,
         fault="both of two instances stopped with SIGTERM, one after the other",
         instances=2,
-        needs="lease",
     ),
 )

@@ -139,6 +139,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         run=slow_reader,
         fault="one user reads at 64 kbit/s",
         broker=_QUEUE_LIMITS,
+        in_short=False,
         alone=True,
     ),
 )
