@@ -83,6 +83,8 @@ def _introduce(stack: Stack, folder: RunFolder, progress: Progress, seconds: flo
     progress.say(f"    Bob alone           {url}?user=bob")
     progress.say(f"    REST API            {url}docs")
     progress.say(f"    logs                {_relative(folder.path / 'logs')}")
+    active, standby = stack.instance_ids
+    progress.say(f"    try this            kill -9 {active}   (instance {standby} takes over)")
     progress.say("\n  Ctrl-C stops everything; the messages are still there next time.")
 
 

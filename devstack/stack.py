@@ -61,6 +61,11 @@ class Stack:
         """Where the demo page is."""
         return f"http://{LOOPBACK}:{self.ports.gateway}/"
 
+    @property
+    def instance_ids(self) -> Sequence[int]:
+        """Process ids of the service's instances, the first active one first."""
+        return [instance.pid for instance in self._has_served]
+
     def start(self) -> None:
         """Starts everything; what has started when this raises still runs, for `stop`.
 
