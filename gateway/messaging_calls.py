@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +16,25 @@ from proto.messaging.v1 import messaging_pb2, messaging_pb2_grpc
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
+# Every method may be asked twice: they read, or they say what is to be so in the end.
+_ASK_AGAIN = {
+    "methodConfig": [
+        {
+            "name": [{"service": messaging_pb2.DESCRIPTOR.services_by_name["MessagingService"].full_name}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
 _OPTIONS = (
+    # An instance that has just died fails the calls that it was given: another one answers them.
+    ("grpc.service_config", json.dumps(_ASK_AGAIN)),
     # Every instance of the service can be asked, also one that stands by: all that the target names, in turn.
     ("grpc.lb_policy_name", "round_robin"),
     # A service that restarts is found again within a second, not after the default's 20 s and more.

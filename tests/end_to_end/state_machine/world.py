@@ -193,7 +193,7 @@ class World:
     async def _compare_reads(self, person: str) -> None:
         listed = await self._reader.conversations(person)
         own = {id_: made for id_, made in self.model.of(person).items() if made.messages}
-        assert set(listed) == set(own)
+        assert set(listed) == set(own), (set(listed) - set(own), set(own) - set(listed))
         for id_, conversation in own.items():
             assert listed[id_].last_seq == len(conversation.messages)
             assert listed[id_].unread_count == conversation.unread(person)
