@@ -23,6 +23,8 @@ class Conversation:
     """Two people, their messages in order, and how far each has come."""
 
     people: tuple[str, str]
+    is_open: bool = False
+    """From the first send that addressed it, even if that was refused for its key."""
     messages: list[Written] = field(default_factory=list)
     delivered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     read: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -70,7 +72,9 @@ class Model:
 
     def append(self, message: Written) -> None:
         """The acknowledged message takes the next position; raises `AssertionError` if it took another."""
-        messages = self.conversations[message.conversation_id].messages
+        conversation = self.conversations[message.conversation_id]
+        conversation.is_open = True
+        messages = conversation.messages
         assert message.seq == len(messages) + 1, f"position {message.seq} after {len(messages)} messages"
         assert (message.sender, message.key) not in self.by_key
         messages.append(message)

@@ -94,6 +94,7 @@ class World:
             known = self.model.by_key.get((device.user_id, key)) or new.get((device.user_id, key))
             if known is not None and (known.text, known.conversation_id) != (text, id_):
                 assert (name, answer["code"]) == ("error", "IDEMPOTENCY_CONFLICT")
+                self.model.conversations[id_].is_open = True
                 continue
             assert name == "messageSent", answer.get("code")
             written = _written(answer)
@@ -192,7 +193,7 @@ class World:
 
     async def _compare_reads(self, person: str) -> None:
         listed = await self._reader.conversations(person)
-        own = {id_: made for id_, made in self.model.of(person).items() if made.messages}
+        own = {id_: made for id_, made in self.model.of(person).items() if made.is_open}
         assert set(listed) == set(own), (set(listed) - set(own), set(own) - set(listed))
         for id_, conversation in own.items():
             assert listed[id_].last_seq == len(conversation.messages)
