@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import Any
 
+from service.cancellation import notice_cancellation
 from tests.end_to_end.device import Device
 from tests.integration.broker.mqtt5_client import Mqtt5Client
 from tests.integration.broker.raw_client import Login, Will
@@ -31,6 +32,8 @@ async def heartbeats(device: Device, *, session: str = "test") -> AsyncIterator[
     async def beat() -> None:
         while True:
             await say(device, "online", session)
+            # The client waits with `asyncio.wait_for`.
+            notice_cancellation()
             await asyncio.sleep(LEASE_S / 4)
 
     await say(device, "online", session)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.cancellation import notice_cancellation
 from service.domain.conversation import direct_conversation
 from tests.conftest import MintToken
 from tests.end_to_end.device import Device, device
@@ -99,6 +100,8 @@ class Traffic:
             await self._going.wait()
             between.clear()
             await line.write()
+            # The client waits with `asyncio.wait_for`.
+            notice_cancellation()
             await asyncio.sleep(_BETWEEN_MESSAGES_S)
 
     async def goes_on(self, messages: int = 50) -> None:
