@@ -19,7 +19,7 @@ _DROPPED_EVERY = {Kind.PUBACK: 10, Kind.GRPC_ANSWER: 3}
 
 _REFUSALS: Mapping[Edge, frozenset[str]] = {
     Edge.CLIENT_BROKER: frozenset(),
-    Edge.BROKER_SERVICE: frozenset(),
+    Edge.BROKER_SERVICE: frozenset({"BUSY"}),
     Edge.SERVICE_POSTGRESQL: frozenset({"STORAGE_UNAVAILABLE", "BUSY"}),
     Edge.SERVICE_REDIS: frozenset(),
     Edge.SERVICE_CONNECTIONS: frozenset({"AUTHORIZATION_UNAVAILABLE", "BUSY"}),
