@@ -15,6 +15,8 @@ from bridge.connection import Connection, ConnectOptions, ProtocolError, Refused
 
 _SUBSCRIBE_ID = 1
 """No other packet of ours carries an id: publications here are at QoS 0."""
+_STAMP = "backlog"
+"""User property by which the broker's plugin marks a command now and then, to hear when it has come in."""
 
 
 # Not frozen, as all that is made once for every command: that would cost three times as much.
@@ -43,10 +45,14 @@ class Session(Connection):
 
     What goes out keeps its order: a PUBACK that is asked for after a
     publication on the same link is written after it.
+
+    A stamp of the broker's plugin is said back on `backlog_topic` as soon as it is read: so the
+    plugin knows how much waits for this session, and refuses what is too much.
     """
 
-    def __init__(self, options: ConnectOptions) -> None:
+    def __init__(self, options: ConnectOptions, *, backlog_topic: str) -> None:
         super().__init__(options)
+        self._backlog_topic = backlog_topic
         self._link = 0
         self._draining = False
         self._unacknowledged: deque[Delivery] = deque()
@@ -135,7 +141,14 @@ class Session(Connection):
         )
         if packet.packet_id is not None:
             self._unacknowledged.append(delivery)
+        if packet.user_properties:
+            self._say_back(packet.user_properties)
         return delivery
+
+    def _say_back(self, properties: Sequence[tuple[str, str]]) -> None:
+        for name, value in properties:
+            if name == _STAMP:
+                self.publish(self._backlog_topic, value.encode())
 
     def _on_suback(self, packet: mqtt5.SubAckPacket) -> object:
         if packet.packet_id != _SUBSCRIBE_ID:

@@ -41,6 +41,8 @@ class Topics:
         self._platform = f"{root}/platform/events/"
         self.command_filter = f"{self._users}+/commands/+"
         self.platform_filter = f"{self._platform}+"
+        self.backlog = f"{root}/service/backlog"
+        """Where the broker's plugin reads how far the service has come."""
 
     def parse(self, topic: str) -> CommandTopic | PlatformTopic | None:
         """What a topic name stands for; None for a name outside the protocol.

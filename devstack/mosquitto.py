@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ class MosquittoServer(ServerProcess):
         executable: str = "mosquitto",
         plugin_build: PluginBuild = SYSTEM_PLUGIN,
         topic_root: str = TOPIC_ROOT,
-        commands_per_second: int | None = None,
+        limits: Mapping[str, int] | None = None,
         log_file: Path | None = None,
     ) -> None:
         super().__init__("Mosquitto", log_file or data_dir / "mosquitto.log")
@@ -126,7 +126,7 @@ class MosquittoServer(ServerProcess):
         self._executable = executable
         self._plugin_build = plugin_build
         self._topic_root = topic_root
-        self._commands_per_second = commands_per_second
+        self._limits = limits or {}
         self._log_start = 0
 
     @property
@@ -168,10 +168,8 @@ class MosquittoServer(ServerProcess):
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
 
     def _plugin_options(self) -> str:
-        options = self._jwt.plugin_options()
-        if self._commands_per_second is not None:
-            options += f"\nplugin_opt_commands_per_second {self._commands_per_second}"
-        return options
+        limits = [f"plugin_opt_{name} {value}" for name, value in self._limits.items()]
+        return "\n".join([self._jwt.plugin_options(), *limits])
 
     def command(self) -> Sequence[str]:
         """The broker in the foreground."""

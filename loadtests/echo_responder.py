@@ -72,7 +72,10 @@ class Responder:
 
 async def _run(socket_path: Path | None, port: int, token: str) -> None:
     # In the place of the service, whose session would gather all these commands.
-    session = Session(ConnectOptions(client_id="messaging-service:bridge", receive_maximum=4_096))
+    session = Session(
+        ConnectOptions(client_id="messaging-service:bridge", receive_maximum=4_096),
+        backlog_topic="chat/v1/service/backlog",
+    )
     publishers = [
         Publisher(ConnectOptions(client_id=f"messaging-service:echo.{number}"), session.acknowledge)
         for number in range(_PUBLISHERS)

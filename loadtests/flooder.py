@@ -17,12 +17,14 @@ from time import perf_counter
 import uvloop
 
 from devstack.ports import LOOPBACK
-from loadtests.driver.chatter import BY_BROKER, Chatter, populate
+from loadtests.driver.chatter import BY_BROKER, Chatter, Population, populate, until
 from loadtests.driver.link import Link
 from loadtests.driver.packets import Ids
 
 FLOODING = "flooding"
 _TOGETHER = 20
+_PAUSE_S = 0.05
+"""Between two attempts to connect."""
 _PATIENCE_S = 60.0
 
 
@@ -39,47 +41,81 @@ class Flooded:
     refused: int
     """By whomever, whatever the code."""
     refused_untimed: int
+    told: int
+    """Refusals by the broker of which an event told."""
+    disconnected: int
+    """How often the broker ended the connection."""
+    kept_out: int
+    """How often it did not accept another one."""
+    cut_off: int
+    """Not answered when the connection ended: stored or not."""
+    accepted: int
     undone: int
     """Not answered, or accepted and not delivered, or answered twice, or with another error."""
 
 
-async def flood(port: int, prefix: str, tokens: Mapping[str, str]) -> Flooded:
-    """The first of a pair floods until standard input ends; then all has `_PATIENCE_S` to be answered."""
+class Flooder:
+    """The first of a pair, who connects again whenever the broker has ended the connection."""
 
-    async def connect(link: Link, user: str) -> None:
-        await link.open(LOOPBACK, port, user=user, device="bench", token=tokens[user])
+    def __init__(self, port: int, prefix: str, tokens: Mapping[str, str]) -> None:
+        self._port, self._prefix, self._tokens = port, prefix, tokens
+        self._disconnected = self._kept_out = 0
 
-    population = await populate(1, connect=connect, ids=Ids(200_000), prefix=prefix)
-    flooder, ledger = population.chatters[0], population.ledger
-    flooder.gives_up = True
-    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read), name="end of standard input")
-    print(FLOODING, flush=True)
-    started = perf_counter()
-    await _send_all_it_takes(flooder, ended)
-    seconds = perf_counter() - started
-    await population.settled(_PATIENCE_S)
-    population.close()
-    return Flooded(
-        seconds=seconds,
-        sent=ledger.sent,
-        limited=ledger.refused["RATE_LIMITED"],
-        stopped=ledger.refused[BY_BROKER],
-        refused=ledger.refused.total(),
-        refused_untimed=ledger.refused_untimed,
-        undone=sum(len({*each.unanswered, *each.flying}) for each in population.chatters)
-        + ledger.duplicates
-        + ledger.errors,
-    )
+    async def flood(self) -> Flooded:
+        """Floods until standard input ends; then all has `_PATIENCE_S` to be answered."""
+        population = await populate(1, connect=self._connect, ids=Ids(200_000), prefix=self._prefix)
+        flooder, ledger = population.chatters[0], population.ledger
+        flooder.gives_up = True
+        ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read), name="end of standard input")
+        print(FLOODING, flush=True)
+        started = perf_counter()
+        while not ended.done():
+            await self._send_all_it_takes(flooder, ended)
+            if flooder.link.lost:
+                self._disconnected += 1
+                await self._connect_again(flooder, ended)
+        seconds = perf_counter() - started
+        await until(lambda: not open_at(population), _PATIENCE_S)
+        population.close()
+        return Flooded(
+            seconds=seconds,
+            sent=ledger.sent,
+            limited=ledger.refused["RATE_LIMITED"],
+            stopped=ledger.refused[BY_BROKER],
+            refused=ledger.refused.total(),
+            refused_untimed=ledger.refused_untimed,
+            told=ledger.told_by_broker,
+            disconnected=self._disconnected,
+            kept_out=self._kept_out,
+            cut_off=len(flooder.cut_off),
+            accepted=ledger.answered,
+            undone=open_at(population) + ledger.duplicates + ledger.errors,
+        )
 
+    async def _connect(self, link: Link, user: str) -> None:
+        await link.open(LOOPBACK, self._port, user=user, device="bench", token=self._tokens[user])
 
-async def _send_all_it_takes(flooder: Chatter, ended: asyncio.Task[str]) -> None:
-    while not ended.done():
-        while not flooder.link.is_held_up and not flooder.link.lost:
+    async def _connect_again(self, flooder: Chatter, ended: asyncio.Task[str]) -> None:
+        while not ended.done():
+            try:
+                await self._connect(flooder.new_link(), flooder.user)
+                return
+            except OSError:
+                self._kept_out += 1
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _send_all_it_takes(self, flooder: Chatter, ended: asyncio.Task[str]) -> None:
+        while not ended.done() and not flooder.link.lost:
+            if flooder.link.is_held_up:
+                await asyncio.sleep(0.001)
+                continue
             flooder.send_together(_TOGETHER)
             await asyncio.sleep(0)
-            if ended.done():
-                return
-        await asyncio.sleep(0.001)
+
+
+def open_at(population: Population) -> int:
+    """Messages that are not answered, or not delivered; without those that a lost link left open."""
+    return sum(len({*each.unanswered, *each.flying} - each.cut_off) for each in population.chatters)
 
 
 def main() -> int:
@@ -90,7 +126,7 @@ def main() -> int:
     arguments = parser.parse_args()
     tokens = json.loads(sys.stdin.readline())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        flooded = runner.run(flood(arguments.port, arguments.prefix, tokens))
+        flooded = runner.run(Flooder(arguments.port, arguments.prefix, tokens).flood())
     print(json.dumps(asdict(flooded)), flush=True)
     return 0
 

@@ -135,7 +135,7 @@ def bench_stack(
             jwt=JwtOptions(secret=secret),
             executable=str(mosquitto.executable) if mosquitto else "mosquitto",
             plugin_build=mosquitto.plugin_build if mosquitto else SYSTEM_PLUGIN,
-            commands_per_second=None if is_limited else 0,
+            limits={} if is_limited else {"commands_per_second": 0},
         )
         connections = connections_service(
             folder / "connections.log", port=free_port(), everybody_is_connected=True

@@ -118,7 +118,8 @@ class ActiveBridge:
                 client_id=settings.broker_client_id,
                 receive_maximum=settings.broker_receive_maximum,
                 session_expiry_s=settings.broker_session_expiry_s,
-            )
+            ),
+            backlog_topic=topics.backlog,
         )
         # The colon is in no other instance's id. A new holder's links have the same ids as those of
         # the one before: the broker ends what a stopped instance would publish when it wakes up.

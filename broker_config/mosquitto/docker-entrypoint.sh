@@ -32,6 +32,7 @@ option jwt_public_key_file "${JWT_PUBLIC_KEY_FILE:-}"
 option jwt_audience "${JWT_AUDIENCE:-}"
 option jwt_issuer "${JWT_ISSUER:-}"
 option commands_per_second "${COMMANDS_PER_SECOND:-}"
+option waiting_commands "${WAITING_COMMANDS:-}"
 
 export JWT_OPTIONS
 export MQTT_HOST="${MQTT_HOST:-0.0.0.0}" MQTT_PORT="${MQTT_PORT:-1883}"

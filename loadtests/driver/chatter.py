@@ -49,6 +49,8 @@ class Ledger:
     """Messages that were refused and given up, by the code of the refusal."""
     refused_untimed: int = 0
     """Refusals that do not say when to come again."""
+    told_by_broker: int = 0
+    """Refusals by the broker of which an event tells, beside the PUBACK."""
     wrong: int = 0
     """Events that do not say what was sent."""
     latencies: list[float] = field(default_factory=list)
@@ -62,8 +64,6 @@ class Chatter:
 
     def __init__(self, user: str, ids: Ids, ledger: Ledger, marks: Marks | None) -> None:
         self.user = user
-        self.link = Link(self._on_publish)
-        self.link.on_refused = self._on_refused_by_broker
         self.peer: Chatter
         self.conversation_id = ""
         self.window = 0
@@ -71,6 +71,9 @@ class Chatter:
         self.flying: dict[bytes, float] = {}
         """Send times of messages that the peer has not received."""
         self.unanswered: dict[bytes, float] = {}
+        self.cut_off: set[bytes] = set()
+        """Messages that were unanswered when a link ended, and are not sent again."""
+        self.link = self.new_link()
         self.newest = b""
         """Id of the newest message received that is not marked as delivered yet."""
         self._ids = ids
@@ -97,6 +100,14 @@ class Chatter:
             "presence": lambda payload: None,
             "error": self._on_error,
         }
+
+    def new_link(self) -> Link:
+        """A link that is not opened yet, in the place of the present one; what that owes is cut off."""
+        self.link = Link(self._on_publish)
+        self.link.on_refused = self._on_refused_by_broker
+        self.cut_off.update(self.unanswered)
+        self.unanswered.clear()
+        return self.link
 
     def meet(self, peer: Chatter) -> None:
         """Who it writes to; the first message opens the conversation."""
@@ -172,6 +183,10 @@ class Chatter:
 
     def _on_error(self, payload: bytes) -> None:
         error = json.loads(payload)
+        if self.gives_up and error["code"] in _FOR_NOW and "clientMessageId" not in error:
+            self._ledger.told_by_broker += 1
+            self._ledger.refused_untimed += not error.get("retryAfterMs", 0) > 0
+            return
         uuid = error.get("clientMessageId", "").encode()
         if not self.gives_up or error["command"] != "sendMessage" or error["code"] not in _FOR_NOW:
             self._ledger.errors += 1

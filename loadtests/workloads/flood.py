@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from devstack.python_server import REPOSITORY
+from loadtests.database import count_messages_of
 from loadtests.driver.chatter import Marks, Population, populate
 from loadtests.driver.packets import Ids
 from loadtests.flooder import FLOODING, Flooded
@@ -40,7 +41,10 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     async with flooding(stack) as flood:
         beside = await _latencies(population, warm_up, measured)
     flooded = flood.ended()
-    checks = await books.close(population, stored_by_others=flooded.sent - flooded.refused)
+    stored = await count_messages_of(stack.database_url, flood.user)
+    # Each of the pair opens the conversation with a message, and one of them is not the flooder's.
+    checks = await books.close(population, stored_by_others=stored + 1)
+    accepted = flooded.accepted - 1
     marking.cancel()
     population.close()
     return Run(
@@ -54,8 +58,16 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             "flooded_per_second": flooded.sent / flooded.seconds,
             "stopped_at_broker_per_second": flooded.stopped / flooded.seconds,
             "rate_limited_per_second": flooded.limited / flooded.seconds,
+            "disconnected": flooded.disconnected,
+            "kept_out": flooded.kept_out,
         },
-        checks={**checks, "flood_undone": flooded.undone, "refused_untimed": flooded.refused_untimed},
+        checks={
+            **checks,
+            "flood_undone": flooded.undone,
+            "flood_not_in_postgresql": max(accepted - stored, 0),
+            "flood_not_accepted": max(stored - accepted - flooded.cut_off, 0),
+            "refused_untimed": flooded.refused_untimed,
+        },
     )
 
 
@@ -70,6 +82,7 @@ async def _latencies(population: Population, warm_up: float, measured: float) ->
 class Flood:
     """A flood that goes on or has ended."""
 
+    user: str
     outcome: Flooded | None = None
 
     def ended(self) -> Flooded:
@@ -85,7 +98,8 @@ async def flooding(stack: BenchStack) -> AsyncIterator[Flood]:
     The user is a new one each time: the earlier one's limit may still be used up.
     Raises `RuntimeError` when the flooding process fails.
     """
-    prefix, flood = f"flood-{secrets.token_hex(4)}", Flood()
+    prefix = f"flood-{secrets.token_hex(4)}"
+    flood = Flood(f"{prefix}-00000")
     tokens = {user: stack.token(user) for user in (f"{prefix}-00000", f"{prefix}-00001")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "loadtests.flooder", str(stack.websocket_port), prefix),

@@ -67,6 +67,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             "goodput_per_second": overload.goodput,
             "goodput_ratio": overload.goodput / peak,
             "busy_per_second": overload.busy,
+            "busy_events_per_second": overload.told,
             "recovered_after_s": recovered_after_s,
             "broker_growth_mib": grown["broker"],
             "service_growth_mib": grown["service"],
@@ -105,6 +106,9 @@ class _Overload:
     offered: float
     goodput: float
     busy: float
+    """Refused, by the service or by the broker in its place."""
+    told: float
+    """Refusals by the broker of which an event told, beside the PUBACK."""
     cpu_us: dict[str, float]
 
 
@@ -123,6 +127,7 @@ async def _overload(population: Population, rate: float, times: _Times, meter: C
         offered=count.sent(),
         goodput=goodput,
         busy=count.refused(),
+        told=count.told(),
         cpu_us={role: used / max(goodput * count.seconds, 1) * 1e6 for role, used in cpu.items()},
     )
 
@@ -164,6 +169,7 @@ class _Count:
     def __init__(self, population: Population) -> None:
         self._ledger = ledger = population.ledger
         self._before = (ledger.sent, ledger.answered, ledger.delivered, ledger.refused.total())
+        self._told_before = ledger.told_by_broker
         self._started = perf_counter()
         self.seconds = 0.0
 
@@ -179,6 +185,10 @@ class _Count:
     def refused(self) -> float:
         """Messages that were refused."""
         return (self._ledger.refused.total() - self._before[3]) / self._stopped()
+
+    def told(self) -> float:
+        """Refusals by the broker of which an event told."""
+        return (self._ledger.told_by_broker - self._told_before) / self._stopped()
 
     def _stopped(self) -> float:
         self.seconds = self.seconds or perf_counter() - self._started

@@ -56,7 +56,7 @@ class Device:
         """Publishes a `sendMessage` without waiting for its answer; returns its `clientMessageId`."""
         key = str(fields.pop("clientMessageId", uuid4()))
         body = {"clientMessageId": key, "text": text, **fields}
-        await self.publish("sendMessage", json.dumps(body).encode())
+        await self.publish("sendMessage", json.dumps(body).encode(), correlation_data=key.encode())
         return key
 
     async def next(self, name: str | None = None) -> Received:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,7 +19,8 @@ import psycopg
 import pytest
 
 from devstack.connections_service import ConnectionsDirectory
-from devstack.mosquitto import MosquittoServer
+from devstack.mosquitto import JwtOptions, MosquittoServer
+from devstack.ports import free_port
 from devstack.python_server import Surroundings
 from tests.conftest import MintToken
 from tests.end_to_end.conftest import running
@@ -198,6 +201,52 @@ async def test_by_default_the_window_holds_far_more_than_may_wait(
             await sender.until(lambda events: len(events) == 1 + each)
         assert await asyncio.to_thread(metric, service, "messaging_waiting_messages") == 0
         assert len(stored(database_url)) == len(users) + 1_024
+
+
+async def test_what_waits_for_the_service_is_bounded_and_the_rest_refused_by_the_broker(
+    tmp_path: Path,
+    jwt_options: JwtOptions,
+    connections: tuple[ConnectionsDirectory, int],
+    surroundings: Surroundings,
+    token: MintToken,
+) -> None:
+    """The service is stopped while far more is sent than may wait, and goes on."""
+    limit, sent = 300, 1_000
+    broker = MosquittoServer(
+        tmp_path / "bounded", free_port(), free_port(), jwt=jwt_options, limits={"waiting_commands": limit}
+    )
+    service = new_service(tmp_path, replace(surroundings, broker_port=broker.mqtt_port))
+    async with (
+        running(broker),
+        running(service.process),
+        device(broker.mqtt_port, "alice", token("alice")) as alice,
+        device(broker.mqtt_port, "bob", token("bob")) as bob,
+    ):
+        # So many that at least one carried a stamp, which the service has said back by its answer.
+        texts = await flood(alice, [f"before {number}" for number in range(256)])
+        await alice.until(lambda events: len(events) == 256)
+        os.kill(service.process.pid, signal.SIGSTOP)
+        try:
+            during = [f"during {number}" for number in range(sent)]
+            keys = [await alice.send(text, recipientId="bob") for text in during]
+            refusals = await alice.until(lambda _: alice.of("error"))
+        finally:
+            os.kill(service.process.pid, signal.SIGCONT)
+        texts |= dict(zip(keys, during, strict=True))
+        assert {(error["code"], error["retryable"]) for error in refusals} == {("BUSY", True)}
+        assert all(100 <= error["retryAfterMs"] <= 15_000 for error in refusals)
+        assert all("clientMessageId" not in error for error in refusals)
+        # Each names its command by the correlation data, as an answer of the service does.
+        told = {event.correlation_data for event in alice.received if event.name == "error"}
+        assert told <= {key.encode() for key in keys[limit:]}
+        await alice.until(lambda _: len(alice.of("messageSent")) >= 256 + limit)
+        accepted = {event["clientMessageId"] for event in alice.of("messageSent")}
+        assert len(accepted) <= 256 + limit + 128
+        # What the broker did not take comes again, and everything is there once.
+        for key in [key for key in texts if key not in accepted]:
+            await alice.send(texts[key], recipientId="bob", clientMessageId=key)
+        await bob.until(lambda events: len(events) == len(texts))
+        assert sorted(text for _, _, text in stored(surroundings.database_url)) == sorted(texts.values())
 
 
 async def test_a_user_that_floods_is_limited_and_nobody_else(stack: Stack, token: MintToken) -> None:

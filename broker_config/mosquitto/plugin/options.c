@@ -9,7 +9,8 @@
 
 #define DEFAULT_TOPIC_ROOT "chat/v1"
 #define DEFAULT_COMMANDS_PER_SECOND 1000
-#define MOST_COMMANDS_PER_SECOND 1000000
+#define DEFAULT_WAITING_COMMANDS 10000
+#define LARGEST_NUMBER 1000000
 #define KEY_FILE_LIMIT 16384
 /* RFC 7518, section 3.2: as many bytes as the hash has. */
 #define SECRET_MINIMUM 32
@@ -23,6 +24,7 @@ struct texts {
     const char *issuer;
     const char *topic_root;
     const char *commands_per_second;
+    const char *waiting_commands;
 };
 
 struct problem {
@@ -55,6 +57,7 @@ static bool collect(const struct mosquitto_opt *given, int count, struct texts *
         {"jwt_issuer", &texts->issuer},
         {"topic_root", &texts->topic_root},
         {"commands_per_second", &texts->commands_per_second},
+        {"waiting_commands", &texts->waiting_commands},
     };
     const size_t known_count = sizeof(known) / sizeof(known[0]);
 
@@ -192,23 +195,22 @@ static bool read_topic_root(const struct texts *texts, char **topic_root, struct
     return copy(root, topic_root, problem);
 }
 
-static bool read_rate(const struct texts *texts, uint32_t *rate, struct problem problem)
+static bool read_number(const char *name, const char *text, uint32_t otherwise, uint32_t *number,
+                        struct problem problem)
 {
     char *end;
 
-    if (!texts->commands_per_second) {
-        *rate = DEFAULT_COMMANDS_PER_SECOND;
+    if (!text) {
+        *number = otherwise;
         return true;
     }
     errno = 0;
-    unsigned long value = strtoul(texts->commands_per_second, &end, 10);
+    unsigned long value = strtoul(text, &end, 10);
 
-    if (texts->commands_per_second[0] < '0' || texts->commands_per_second[0] > '9' || *end != '\0' || errno != 0
-        || value > MOST_COMMANDS_PER_SECOND) {
-        return wrong(problem, "plugin_opt_commands_per_second is a number from 0 to %d, not %s",
-                     MOST_COMMANDS_PER_SECOND, texts->commands_per_second);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > LARGEST_NUMBER) {
+        return wrong(problem, "plugin_opt_%s is a number from 0 to %d, not %s", name, LARGEST_NUMBER, text);
     }
-    *rate = (uint32_t)value;
+    *number = (uint32_t)value;
     return true;
 }
 
@@ -221,7 +223,10 @@ bool options_read(const struct mosquitto_opt *given, int count, struct options *
     return collect(given, count, &texts, report) && read_algorithm(&texts, &options->token_rules, report)
            && read_scope(&texts, &options->token_rules, report)
            && read_topic_root(&texts, &options->topic_root, report)
-           && read_rate(&texts, &options->commands_per_second, report);
+           && read_number("commands_per_second", texts.commands_per_second, DEFAULT_COMMANDS_PER_SECOND,
+                          &options->commands_per_second, report)
+           && read_number("waiting_commands", texts.waiting_commands, DEFAULT_WAITING_COMMANDS,
+                          &options->waiting_commands, report);
 }
 
 void options_free(struct options *options)

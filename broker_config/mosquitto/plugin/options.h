@@ -11,6 +11,7 @@ struct options {
     struct token_rules token_rules;
     char *topic_root;
     uint32_t commands_per_second; /* of one user; 0: not limited */
+    uint32_t waiting_commands;    /* of all users, for the service; 0: not limited */
 };
 
 /*

@@ -4,10 +4,12 @@
  * After CONNECT the client's username is `role:sub`. The broker keeps it with the session, also on disk, so access
  * checks need no state of ours and stay right for clients that are away: queueing for them is checked too.
  */
+#include "backlog.h"
 #include "broker.h"
 #include "expiries.h"
 #include "options.h"
 #include "rates.h"
+#include "refusals.h"
 #include "token.h"
 #include "topics.h"
 
@@ -19,13 +21,37 @@
 #define NAME "jwt_access"
 #define PUBLIC __attribute__((visibility("default")))
 
+/* Who is refused more often than that is cut off, and let in again after that time. */
+#define REFUSALS_PER_SECOND 500
+#define REFUSALS_BURST_S 2
+#define HELD_US INT64_C(10000000)
+/* Refusals of which a user is told by an event; of the others the PUBACK tells. */
+#define TOLD_PER_SECOND 10
+#define TOLD_BURST_S 1
+#define COMMANDS_BURST_S 2
+
+/* Name of the user property that carries a stamp to the service. */
+#define STAMP_NAME "backlog"
+
 struct plugin {
     mosquitto_plugin_id_t *identifier;
     struct options options;
     struct expiries *expiries;
-    struct rates *rates; /* NULL: not limited */
+    struct rates *commands; /* NULL: not limited */
+    struct rates *refusals;
+    struct rates *told;
+    struct backlog *backlog; /* NULL: not limited */
     time_t flood_logged_at;
+    time_t busy_logged_at;
 };
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
 
 static const char *client_id_of(const struct mosquitto *client)
 {
@@ -67,6 +93,12 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
 
     if (refusal) {
         return refusal;
+    }
+    if (claims.role == ROLE_USER && plugin->commands && rates_is_held(plugin->commands, claims.subject, now_us())) {
+        return "its user was cut off for publishing too much";
+    }
+    if (claims.role == ROLE_SERVICE && plugin->backlog) {
+        backlog_service_connects(plugin->backlog);
     }
     caller_to_username(&(struct caller){.role = claims.role, .subject = claims.subject}, username, sizeof(username));
     if (!username_fits(plugin, event, claims.subject, username)) {
@@ -117,36 +149,13 @@ static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_chec
     }
 }
 
-/* Whether a user publishes more than it may. Refused here, its flood does not reach the queue of commands, which all
- * users share and from which the broker drops what is too much without a word. */
-static bool floods(struct plugin *plugin, const struct mosquitto_evt_acl_check *event)
-{
-    struct caller caller;
-    struct timespec now;
-
-    if (!plugin->rates || event->access != MOSQ_ACL_WRITE
-        || !caller_from_username(mosquitto_client_username(event->client), &caller) || caller.role != ROLE_USER) {
-        return false;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (rates_pass(plugin->rates, caller.subject, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000)) {
-        return false;
-    }
-    if (plugin->flood_logged_at != now.tv_sec) {
-        plugin->flood_logged_at = now.tv_sec;
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": client %.300s publishes more than its user may",
-                             client_id_of(event->client));
-    }
-    return true;
-}
-
 static int on_acl_check(int event_number, void *event_data, void *userdata)
 {
     const struct mosquitto_evt_acl_check *event = event_data;
 
     (void)event_number;
     if (may(userdata, event)) {
-        return floods(userdata, event) ? MOSQ_ERR_ACL_DENIED : MOSQ_ERR_SUCCESS;
+        return MOSQ_ERR_SUCCESS;
     }
     if (event->access != MOSQ_ACL_READ) {
         mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": refused client %.300s to %s %.300s%s",
@@ -155,6 +164,114 @@ static int on_acl_check(int event_number, void *event_data, void *userdata)
                              event->topic ? event->topic : "", event->retain ? ", retained" : "");
     }
     return MOSQ_ERR_ACL_DENIED;
+}
+
+/* Once a second at the most. */
+static void log_refusal(time_t *logged_at, const struct mosquitto_evt_message *event, const char *what)
+{
+    const time_t now = time(NULL);
+
+    if (*logged_at != now) {
+        *logged_at = now;
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": client %.300s %s", client_id_of(event->client), what);
+    }
+}
+
+static void tell(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, const char *code,
+                 int64_t wait_ms, int64_t now)
+{
+    if (rates_pass(plugin->told, user, now)) {
+        /* Not all at the same time. */
+        wait_ms += wait_ms * (random() % 512) / 1024 + 1;
+        refusals_publish(plugin->options.topic_root, user, event, code, (uint32_t)wait_ms);
+    }
+}
+
+/* Refused here, a flood does not reach the queue of commands, which all users share and from which the broker drops
+ * what is too much without a word. To go on reading one that does not end would take the broker's time from all. */
+static int refuse_flood(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, int64_t now)
+{
+    if (rates_is_held(plugin->commands, user, now) || !rates_pass(plugin->refusals, user, now)) {
+        rates_hold(plugin->commands, user, now + HELD_US);
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": disconnecting client %.300s: it goes on publishing too much",
+                             client_id_of(event->client));
+        /* Any error but a refusal ends the session's connection. */
+        return MOSQ_ERR_ADMINISTRATIVE_ACTION;
+    }
+    log_refusal(&plugin->flood_logged_at, event, "publishes more than its user may");
+    tell(plugin, user, event, "RATE_LIMITED", rates_wait_us(plugin->commands, user, now) / 1000, now);
+    return REFUSED_AS_TOO_MUCH;
+}
+
+static bool is_message(const char *topic)
+{
+    return strcmp(strrchr(topic, '/') + 1, "sendMessage") == 0;
+}
+
+static bool carries_stamp(const mosquitto_property *properties)
+{
+    char *name;
+    char *value;
+    bool is_found = false;
+    const mosquitto_property *found = mosquitto_property_read_string_pair(properties, MQTT_PROP_USER_PROPERTY, &name,
+                                                                          &value, false);
+
+    while (found && !is_found) {
+        is_found = strcmp(name, STAMP_NAME) == 0;
+        free(name);
+        free(value);
+        found = is_found ? NULL
+                         : mosquitto_property_read_string_pair(found, MQTT_PROP_USER_PROPERTY, &name, &value, true);
+    }
+    return is_found;
+}
+
+/* A command of a user that it may publish: passed on, marked now and then, or refused because there is too much. */
+static int on_command(struct plugin *plugin, const char *user, struct mosquitto_evt_message *event)
+{
+    const int64_t now = now_us();
+    char stamp[STAMP_SIZE];
+
+    if (plugin->commands && !rates_pass(plugin->commands, user, now)) {
+        return refuse_flood(plugin, user, event, now);
+    }
+    if (!plugin->backlog) {
+        return MOSQ_ERR_SUCCESS;
+    }
+    if (event->properties && carries_stamp(event->properties)) {
+        log_refusal(&plugin->flood_logged_at, event, "uses a user property that is the broker's");
+        return MOSQ_ERR_ACL_DENIED;
+    }
+    if (!backlog_has_room(plugin->backlog, is_message(event->topic))) {
+        log_refusal(&plugin->busy_logged_at, event, "and others are refused: too much waits for the service");
+        tell(plugin, user, event, "BUSY", backlog_wait_ms(plugin->backlog), now);
+        return REFUSED_AS_TOO_MUCH;
+    }
+    if (backlog_count(plugin->backlog, stamp)) {
+        /* Without memory for it: the next one carries one, too. */
+        mosquitto_property_add_string_pair(&event->properties, MQTT_PROP_USER_PROPERTY, STAMP_NAME, stamp);
+    }
+    return MOSQ_ERR_SUCCESS;
+}
+
+static int on_message(int event_number, void *event_data, void *userdata)
+{
+    struct mosquitto_evt_message *event = event_data;
+    struct plugin *plugin = userdata;
+    struct caller caller;
+
+    (void)event_number;
+    if (!caller_from_username(mosquitto_client_username(event->client), &caller)) {
+        return MOSQ_ERR_ACL_DENIED;
+    }
+    if (caller.role == ROLE_USER) {
+        return on_command(plugin, caller.subject, event);
+    }
+    if (caller.role == ROLE_SERVICE && plugin->backlog && topic_is_backlog(plugin->options.topic_root, event->topic)
+        && !backlog_report(plugin->backlog, event->payload, event->payloadlen, now_us())) {
+        mosquitto_log_printf(MOSQ_LOG_DEBUG, NAME ": a stamp of an earlier run");
+    }
+    return MOSQ_ERR_SUCCESS;
 }
 
 static int on_disconnect(int event_number, void *event_data, void *userdata)
@@ -205,6 +322,7 @@ static const struct {
 } CALLBACKS[] = {
     {MOSQ_EVT_BASIC_AUTH, on_basic_auth},
     {MOSQ_EVT_ACL_CHECK, on_acl_check},
+    {MOSQ_EVT_MESSAGE, on_message},
     {MOSQ_EVT_DISCONNECT, on_disconnect},
 #ifdef BROKER_TELLS_OF_OFFLINE_CLIENTS
     {MOSQ_EVT_CLIENT_OFFLINE, on_client_offline},
@@ -229,6 +347,23 @@ static int register_callbacks(struct plugin *plugin)
     return MOSQ_ERR_SUCCESS;
 }
 
+static bool plugin_make_parts(struct plugin *plugin)
+{
+    const struct options *options = &plugin->options;
+
+    plugin->expiries = expiries_new();
+    plugin->refusals = rates_new(REFUSALS_PER_SECOND, REFUSALS_BURST_S);
+    plugin->told = rates_new(TOLD_PER_SECOND, TOLD_BURST_S);
+    if (options->commands_per_second > 0) {
+        plugin->commands = rates_new(options->commands_per_second, COMMANDS_BURST_S);
+    }
+    if (options->waiting_commands > 0) {
+        plugin->backlog = backlog_new(options->waiting_commands);
+    }
+    return plugin->expiries && plugin->refusals && plugin->told && (plugin->commands || !options->commands_per_second)
+           && (plugin->backlog || !options->waiting_commands);
+}
+
 static void plugin_free(struct plugin *plugin)
 {
     for (size_t i = 0; i < CALLBACK_COUNT && plugin->identifier; i++) {
@@ -236,7 +371,10 @@ static void plugin_free(struct plugin *plugin)
     }
     options_free(&plugin->options);
     expiries_free(plugin->expiries);
-    rates_free(plugin->rates);
+    rates_free(plugin->commands);
+    rates_free(plugin->refusals);
+    rates_free(plugin->told);
+    backlog_free(plugin->backlog);
     free(plugin);
 }
 
@@ -265,15 +403,7 @@ PUBLIC int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
         return MOSQ_ERR_INVAL;
     }
     plugin->identifier = identifier;
-    plugin->expiries = expiries_new();
-    if (plugin->options.commands_per_second > 0) {
-        plugin->rates = rates_new(plugin->options.commands_per_second);
-        if (!plugin->rates) {
-            plugin_free(plugin);
-            return MOSQ_ERR_NOMEM;
-        }
-    }
-    int rc = plugin->expiries ? register_callbacks(plugin) : MOSQ_ERR_NOMEM;
+    int rc = plugin_make_parts(plugin) ? register_callbacks(plugin) : MOSQ_ERR_NOMEM;
 
     if (rc != MOSQ_ERR_SUCCESS) {
         plugin_free(plugin);

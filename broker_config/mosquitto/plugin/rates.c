@@ -6,22 +6,24 @@
 
 #define ROWS 2
 #define PLACES 65536
-#define BURST_US 2000000
+#define SECOND_US INT64_C(1000000)
 
 struct rates {
     int64_t interval_us;
+    int64_t burst_us;
     uint64_t seeds[ROWS];
     int64_t empty_at_us[ROWS][PLACES];
 };
 
-struct rates *rates_new(uint32_t per_second)
+struct rates *rates_new(uint32_t per_second, uint32_t burst_seconds)
 {
     struct rates *rates = calloc(1, sizeof(*rates));
 
     if (!rates) {
         return NULL;
     }
-    rates->interval_us = 1000000 / per_second;
+    rates->interval_us = SECOND_US / per_second;
+    rates->burst_us = burst_seconds * SECOND_US;
     /* Nobody can choose an id that shares another's places. */
     if (getrandom(rates->seeds, sizeof(rates->seeds), 0) != (ssize_t)sizeof(rates->seeds)) {
         free(rates);
@@ -47,29 +49,63 @@ static uint64_t hashed(uint64_t seed, const char *user)
     return hash ^ (hash >> 33);
 }
 
-bool rates_pass(struct rates *rates, const char *user, int64_t now_us)
+static size_t place_of(const struct rates *rates, int row, const char *user)
 {
-    int64_t *places[ROWS];
-    bool has_room = false;
+    return hashed(rates->seeds[row], user) % PLACES;
+}
+
+/* When the user's bucket will be empty: where others share a place, what that place holds is too late for one. */
+static int64_t empty_at(const struct rates *rates, const char *user)
+{
+    int64_t earliest = INT64_MAX;
 
     for (int row = 0; row < ROWS; row++) {
-        int64_t *place = &rates->empty_at_us[row][hashed(rates->seeds[row], user) % PLACES];
+        int64_t at = rates->empty_at_us[row][place_of(rates, row, user)];
+
+        earliest = at < earliest ? at : earliest;
+    }
+    return earliest;
+}
+
+bool rates_pass(struct rates *rates, const char *user, int64_t now_us)
+{
+    const int64_t full_at = now_us + rates->burst_us;
+
+    if (empty_at(rates, user) + rates->interval_us > full_at) {
+        return false;
+    }
+    for (int row = 0; row < ROWS; row++) {
+        int64_t *place = &rates->empty_at_us[row][place_of(rates, row, user)];
 
         if (*place < now_us) {
             *place = now_us;
         }
-        if (*place + rates->interval_us <= now_us + BURST_US) {
-            has_room = true;
-        }
-        places[row] = place;
-    }
-    if (!has_room) {
-        return false;
-    }
-    for (int row = 0; row < ROWS; row++) {
-        if (*places[row] < now_us + BURST_US) {
-            *places[row] += rates->interval_us;
+        if (*place < full_at) {
+            *place += rates->interval_us;
         }
     }
     return true;
+}
+
+void rates_hold(struct rates *rates, const char *user, int64_t until_us)
+{
+    const int64_t at = until_us + rates->burst_us;
+
+    for (int row = 0; row < ROWS; row++) {
+        int64_t *place = &rates->empty_at_us[row][place_of(rates, row, user)];
+
+        *place = *place < at ? at : *place;
+    }
+}
+
+bool rates_is_held(const struct rates *rates, const char *user, int64_t now_us)
+{
+    return empty_at(rates, user) > now_us + rates->burst_us;
+}
+
+int64_t rates_wait_us(const struct rates *rates, const char *user, int64_t now_us)
+{
+    int64_t wait = empty_at(rates, user) - now_us - rates->burst_us / 2;
+
+    return wait > 0 ? wait : 0;
 }

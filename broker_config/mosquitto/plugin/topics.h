@@ -39,4 +39,7 @@ bool caller_from_username(const char *username, struct caller *caller);
 /* Whether the caller may; everything that is not in the table is denied. `root` is e.g. `chat/v1`. */
 bool topic_is_allowed(const char *root, const struct caller *caller, enum action action, const char *topic);
 
+/* Whether it is where the service says the stamps back, see backlog.h. Nobody may subscribe to it. */
+bool topic_is_backlog(const char *root, const char *topic);
+
 #endif

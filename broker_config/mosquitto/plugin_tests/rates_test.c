@@ -27,7 +27,7 @@ static int passed(struct rates *rates, const char *user, int attempts, int64_t f
 
 static struct rates *fresh(void)
 {
-    struct rates *rates = rates_new(PER_SECOND);
+    struct rates *rates = rates_new(PER_SECOND, 2);
 
     CHECK(rates != NULL);
     return rates;
@@ -69,8 +69,43 @@ static void test_one_user_floods_and_the_others_pass(void)
     rates_free(rates);
 }
 
+static void test_who_is_held_comes_back_with_the_rate_and_nobody_else_is(void)
+{
+    struct rates *rates = fresh();
+    char name[32];
+
+    CHECK(!rates_is_held(rates, "flood", SECOND));
+    CHECK(passed(rates, "flood", 10000, SECOND, 0) == 2 * PER_SECOND);
+    CHECK(!rates_is_held(rates, "flood", SECOND));
+    rates_hold(rates, "flood", 11 * SECOND);
+    CHECK(rates_is_held(rates, "flood", 11 * SECOND - 1));
+    CHECK(passed(rates, "flood", 10000, SECOND, SECOND / 1000) == 0);
+    CHECK(!rates_is_held(rates, "flood", 11 * SECOND));
+    CHECK(passed(rates, "flood", 1000, 11 * SECOND, SECOND / 1000) <= PER_SECOND + 1);
+    for (int user = 0; user < 5000; user++) {
+        snprintf(name, sizeof(name), "user-%d", user);
+        CHECK(!rates_is_held(rates, name, SECOND));
+    }
+    rates_free(rates);
+}
+
+static void test_how_long_it_takes_until_there_is_room(void)
+{
+    struct rates *rates = fresh();
+
+    CHECK(rates_wait_us(rates, "alice", SECOND) == 0);
+    CHECK(passed(rates, "alice", 1000, SECOND, 0) == 2 * PER_SECOND);
+    CHECK(rates_wait_us(rates, "alice", SECOND) == SECOND);
+    CHECK(passed(rates, "alice", 1000, 2 * SECOND, 0) == PER_SECOND);
+    rates_hold(rates, "alice", 12 * SECOND);
+    CHECK(rates_wait_us(rates, "alice", 2 * SECOND) == 11 * SECOND);
+    rates_free(rates);
+}
+
 int main(void)
 {
+    test_who_is_held_comes_back_with_the_rate_and_nobody_else_is();
+    test_how_long_it_takes_until_there_is_room();
     test_two_seconds_worth_pass_at_once_and_then_the_rate();
     test_who_keeps_to_the_rate_is_never_refused();
     test_one_user_floods_and_the_others_pass();

@@ -36,7 +36,8 @@ class Bridge:
 
     def __init__(self, client_id: str, options: LinkOptions) -> None:
         self.client_id = client_id
-        self.session = Session(ConnectOptions(client_id=client_id, session_expiry_s=60))
+        session_options = ConnectOptions(client_id=client_id, session_expiry_s=60)
+        self.session = Session(session_options, backlog_topic="chat/v1/service/backlog")
         self.publishers = [
             Publisher(ConnectOptions(client_id=f"{client_id}.{number}"), self.session.acknowledge)
             for number in range(PUBLISHERS)

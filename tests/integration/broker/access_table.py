@@ -15,6 +15,7 @@ MAY_PUBLISH = {
         "chat/v1/users/A.b_c@d-0/events/x",
         f"chat/v1/users/{'x' * 64}/events/x",
         "chat/v1/platform/events/connections.changed",
+        "chat/v1/service/backlog",
     ],
     "platform": ["chat/v1/platform/events/connections.changed", "chat/v1/platform/events/x"],
 }
@@ -67,12 +68,17 @@ MAY_NOT_PUBLISH = {
         "chat/v1/users/alice/events/newMessage",
         "chat/v1/users/bob/events/newMessage",
         "chat/v1/platform/events/connections.changed",
+        "chat/v1/service/backlog",
     ],
     "service": [
+        "chat/v1/service/backlog/x",
+        "chat/v1/service/x",
+        "chat/v1/service",
         "chat/v1/users/alice/commands/sendMessage",
         "chat/v1/users/messaging-service/commands/sendMessage",
     ],
     "platform": [
+        "chat/v1/service/backlog",
         "chat/v1/users/people/commands/sendMessage",
         "chat/v1/users/people/events/x",
         "chat/v1/users/alice/events/x",
@@ -94,6 +100,8 @@ MAY_SUBSCRIBE = {
 
 #: Filters that no role may subscribe to.
 NOBODY_SUBSCRIBES = [
+    "chat/v1/service/backlog",
+    "chat/v1/service/+",
     "#",
     "+",
     "/#",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from tests.integration.broker.raw_client import Login, Message, RawClient
 
@@ -44,7 +45,16 @@ class Mqtt311Client(RawClient):
         self._write(0x82, packet_id + b"".join(_text(pattern) + b"\x01" for pattern in filters))
         return list((await self._answer(0x90))[4:])
 
-    async def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> int:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes = b"{}",
+        *,
+        retain: bool = False,
+        correlation_data: bytes | None = None,
+        user_properties: Sequence[tuple[str, str]] = (),
+    ) -> int:
+        assert (correlation_data, user_properties) == (None, ()), "MQTT 3.1.1 has none"
         packet_id = struct.pack("!H", self._next_packet_id())
         self._write(0x33 if retain else 0x32, _text(topic) + packet_id + payload)
         await self._answer(0x40)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mqtt5
 
 from tests.integration.broker.raw_client import Login, Message, RawClient, Will
 
 NOT_AUTHORIZED = 0x87
+TOO_MUCH = frozenset({0x87, 0x97})
+"""PUBACK of what is refused as too much: Mosquitto 2.0 has no other code for a plugin, 2.1 has 0x97."""
 
 
 class Mqtt5Client(RawClient):
@@ -54,10 +58,24 @@ class Mqtt5Client(RawClient):
         assert isinstance(unsuback, mqtt5.UnsubAckPacket)
         return [int(code) for code in unsuback.reason_codes]
 
-    async def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> int:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes = b"{}",
+        *,
+        retain: bool = False,
+        correlation_data: bytes | None = None,
+        user_properties: Sequence[tuple[str, str]] = (),
+    ) -> int:
         packet_id = self._next_packet_id()
         packet = mqtt5.PublishPacket(
-            topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, retain=retain, packet_id=packet_id
+            topic,
+            payload,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            retain=retain,
+            packet_id=packet_id,
+            correlation_data=correlation_data,
+            user_properties=list(user_properties),
         )
         self._writer.write(packet.write())
         # By hand: the codec does not know every code that Mosquitto sends, such as 0x95.
@@ -71,7 +89,13 @@ class Mqtt5Client(RawClient):
         publish = _decode(packet)
         assert isinstance(publish, mqtt5.PublishPacket)
         answer = b"" if publish.packet_id is None else mqtt5.PubAckPacket(publish.packet_id).write()
-        return Message(topic=publish.topic, payload=publish.payload), answer
+        message = Message(
+            topic=publish.topic,
+            payload=publish.payload,
+            correlation_data=publish.correlation_data,
+            user_properties=publish.user_properties,
+        )
+        return message, answer
 
 
 def _codec_will(will: Will) -> mqtt5.Will:

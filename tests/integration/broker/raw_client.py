@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 DEADLINE_SECONDS = 10.0
@@ -20,6 +20,8 @@ class Message:
 
     topic: str
     payload: bytes
+    correlation_data: bytes | None = None
+    user_properties: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,19 @@ class RawClient(ABC):
         """Returns what the broker granted for each filter."""
 
     @abstractmethod
-    async def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> int:
-        """Publishes with QoS 1; returns the reason code of the PUBACK, 0 in MQTT 3.1.1, which has none."""
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes = b"{}",
+        *,
+        retain: bool = False,
+        correlation_data: bytes | None = None,
+        user_properties: Sequence[tuple[str, str]] = (),
+    ) -> int:
+        """Publishes with QoS 1; returns the reason code of the PUBACK, 0 in MQTT 3.1.1, which has none.
+
+        MQTT 3.1.1 has no properties either.
+        """
 
     @abstractmethod
     def _disconnect_reason(self, packet: bytes) -> int | None:

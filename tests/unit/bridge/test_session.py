@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from bridge.connection import Connected, ProtocolError, Refused
 from bridge.session import Delivery, Session, Subscribed
-from tests.unit.bridge.wire import OPTIONS, command, connected_session, deliveries, link_up, packets
+from tests.unit.bridge.wire import (
+    BACKLOG_TOPIC,
+    OPTIONS,
+    command,
+    connected_session,
+    deliveries,
+    link_up,
+    packets,
+    published,
+)
 
 
 def subscribe(session: Session) -> mqtt5.SubscribePacket:
@@ -122,7 +131,7 @@ def test_publications_are_at_qos_0_with_what_they_were_given() -> None:
 
 
 def test_publications_without_a_link_are_dropped() -> None:
-    session = Session(OPTIONS)
+    session = Session(OPTIONS, backlog_topic=BACKLOG_TOPIC)
     session.publish("a", b"never")
     session.connect("messaging-service", b"token")
     session.publish("a", b"too early")
@@ -177,3 +186,21 @@ def test_a_draining_session_leaves_further_deliveries_to_the_next_link() -> None
     session.acknowledge(taken)
     assert pubacks(session) == [1]
     assert session.is_idle
+
+
+def test_a_stamp_of_the_broker_is_said_back_at_once() -> None:
+    session = connected_session()
+    for number, properties in enumerate(
+        ([("backlog", "9f-128")], [], [("trace", "7"), ("backlog", "9f-256")]), start=1
+    ):
+        packet = mqtt5.PublishPacket(
+            "chat/v1/users/alice/commands/typing",
+            b"{}",
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            packet_id=number,
+            user_properties=properties,
+        )
+        assert len(session.receive(packet.write())) == 1
+    said = [(packet.topic, packet.payload, packet.qos) for packet in published(session)]
+    assert said == [(BACKLOG_TOPIC, stamp, mqtt5.QoS.AT_MOST_ONCE) for stamp in (b"9f-128", b"9f-256")]
+    assert session.unacknowledged == 3

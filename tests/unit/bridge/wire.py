@@ -11,6 +11,7 @@ from bridge.session import Delivery, Session
 OPTIONS = ConnectOptions(
     client_id="messaging-service:bridge", receive_maximum=100, session_expiry_s=60, keep_alive_s=10
 )
+BACKLOG_TOPIC = "chat/v1/service/backlog"
 PUBLISHER_OPTIONS = ConnectOptions(client_id="messaging-service:bridge.0")
 
 
@@ -41,7 +42,7 @@ def link_up(connection: Connection, *, session_present: bool = False, receive_ma
 
 def connected_session() -> Session:
     """A session with a link."""
-    session = Session(OPTIONS)
+    session = Session(OPTIONS, backlog_topic=BACKLOG_TOPIC)
     link_up(session)
     return session
 

@@ -1,4 +1,4 @@
-"""The plugin's own order of expiries and count of rates, in C and without a broker."""
+"""What of the plugin needs no broker: the order of expiries, the count of rates and of what waits; in C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from devstack.mosquitto import CONFIG_FOLDER
 
 
-def test_expiries_come_in_order_and_rates_are_kept(tmp_path: Path) -> None:
+def test_what_needs_no_broker(tmp_path: Path) -> None:
     made = subprocess.run(
         ["make", "-C", str(CONFIG_FOLDER), "check", f"BUILD_DIR={tmp_path}"], capture_output=True, text=True
     )
