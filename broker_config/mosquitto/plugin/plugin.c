@@ -26,8 +26,8 @@
 #define REFUSALS_BURST_S 2
 #define HELD_US INT64_C(10000000)
 /* Refusals of which a user is told by an event; of the others the PUBACK tells. */
-#define TOLD_PER_SECOND 10
-#define TOLD_BURST_S 1
+#define TOLD_PER_SECOND 2
+#define TOLD_BURST_S 2
 #define COMMANDS_BURST_S 2
 
 /* Name of the user property that carries a stamp to the service. */

@@ -102,10 +102,10 @@ async def test_who_is_refused_hears_of_it_as_from_the_service(enter: Enter, stri
         await alice.publish(
             "chat/v1/users/alice/commands/sendMessage", correlation_data=f"message-{number}".encode()
         )
-    told = [await alice.receive() for _ in range(10)]
-    # The first ten: of the others only their PUBACKs tell.
+    told = [await alice.receive() for _ in range(4)]
+    # The first ones: of the others only their PUBACKs tell.
     assert [message.correlation_data for message in told] == [
-        f"message-{number}".encode() for number in range(2, 12)
+        f"message-{number}".encode() for number in range(2, 6)
     ]
     for message in told:
         assert message.topic == "chat/v1/users/alice/events/error"
