@@ -247,7 +247,8 @@ static int on_command(struct plugin *plugin, const char *user, struct mosquitto_
         tell(plugin, user, event, "BUSY", backlog_wait_ms(plugin->backlog), now);
         return REFUSED_AS_TOO_MUCH;
     }
-    if (backlog_count(plugin->backlog, stamp)) {
+    /* At QoS 0 it passes by all that waits: its stamp would say that the service is further than it is. */
+    if (event->qos > 0 && backlog_count(plugin->backlog, stamp)) {
         /* Without memory for it: the next one carries one, too. */
         mosquitto_property_add_string_pair(&event->properties, MQTT_PROP_USER_PROPERTY, STAMP_NAME, stamp);
     }

@@ -82,6 +82,10 @@ class Mqtt5Client(RawClient):
         puback = await self._answer(0x40)
         return puback[4] if len(puback) > 4 else 0
 
+    def signal(self, topic: str, payload: bytes = b"{}") -> None:
+        """Publishes with QoS 0."""
+        self._writer.write(mqtt5.PublishPacket(topic, payload).write())
+
     def _disconnect_reason(self, packet: bytes) -> int | None:
         return packet[2] if len(packet) > 2 else 0
 

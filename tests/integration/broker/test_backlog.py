@@ -9,7 +9,7 @@ import pytest
 
 from devstack.mosquitto import JwtOptions, MosquittoServer
 from tests.integration.broker.conftest import Enter, MakeBroker
-from tests.integration.broker.mqtt5_client import NOT_AUTHORIZED, TOO_MUCH
+from tests.integration.broker.mqtt5_client import NOT_AUTHORIZED, TOO_MUCH, Mqtt5Client
 from tests.integration.broker.raw_client import RawClient
 
 LIMIT = 300
@@ -79,6 +79,18 @@ async def test_what_is_too_much_is_refused_where_it_comes_in(enter: Enter, narro
     *_, last = await stamps(service, 2 * LIMIT)
     assert await service.publish(BACKLOG, last.encode()) in {0, 0x10}
     assert await alice.publish(topic) == 0
+
+
+async def test_what_passes_by_the_queue_says_nothing_about_it(enter: Enter, narrow: MosquittoServer) -> None:
+    service = await enter("messaging-service", role="service", broker=narrow)
+    await service.subscribe("chat/v1/users/+/commands/+")
+    alice = await enter("alice", broker=narrow)
+    assert isinstance(alice, Mqtt5Client)
+    for _ in range(2 * STAMP_EVERY):
+        alice.signal("chat/v1/users/alice/commands/typing")
+    assert await stamps(service, 2 * STAMP_EVERY) == []
+    await sends(alice, "alice", STAMP_EVERY)
+    assert len(await stamps(service, STAMP_EVERY)) == 1
 
 
 async def test_another_service_may_be_one_that_says_nothing_back(
