@@ -35,7 +35,7 @@ load: ## Load the whole system with Locust; ARGS="--users 300 --run-time 60s"
 	@$(BOOTSTRAP) --dev -- python -m loadtests.locust $(ARGS)
 
 faults: ## Kill, stall and cut off everything under load, a few minutes; ARGS="--only service-killed"
-	@$(BOOTSTRAP) --dev -- python -m tests.faults --short --at-once 2 $(ARGS)
+	@$(BOOTSTRAP) --dev -- python -m tests.faults --short $(or $(ARGS),--at-once 2)
 
 faults-long: ## The same for an hour, in random combinations; ARGS="--minutes 180 --report report.md"
 	@$(BOOTSTRAP) --dev -- python -m tests.faults --minutes 60 $(ARGS)

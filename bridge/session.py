@@ -17,6 +17,7 @@ _SUBSCRIBE_ID = 1
 """No other packet of ours carries an id: publications here are at QoS 0."""
 _STAMP = "backlog"
 """User property by which the broker's plugin marks a command now and then, to hear when it has come in."""
+_LONGEST_STAMP = 47
 
 
 # Not frozen, as all that is made once for every command: that would cost three times as much.
@@ -146,9 +147,10 @@ class Session(Connection):
         return delivery
 
     def _say_back(self, properties: Sequence[tuple[str, str]]) -> None:
-        for name, value in properties:
-            if name == _STAMP:
-                self.publish(self._backlog_topic, value.encode())
+        """At most one publication for a command, whoever has put what into it."""
+        stamps = [value for name, value in properties if name == _STAMP]
+        if stamps and len(stamps[-1]) <= _LONGEST_STAMP:
+            self.publish(self._backlog_topic, stamps[-1].encode())
 
     def _on_suback(self, packet: mqtt5.SubAckPacket) -> object:
         if packet.packet_id != _SUBSCRIBE_ID:

@@ -19,6 +19,7 @@ MARK_AFTER_S = 0.05
 _TICK_S = 0.005
 _FOR_NOW = ("BUSY", "RATE_LIMITED")
 """Refusals of a flood: nothing is wrong with the message."""
+_SAID_BY_BROKER = "refused by the broker"
 BY_BROKER = "broker"
 """In the place of a code: the PUBACK says that the message was not passed on."""
 _FULLY_PARSED = 64
@@ -183,7 +184,7 @@ class Chatter:
 
     def _on_error(self, payload: bytes) -> None:
         error = json.loads(payload)
-        if self.gives_up and error["code"] in _FOR_NOW and "clientMessageId" not in error:
+        if self.gives_up and error["code"] in _FOR_NOW and error["message"] == _SAID_BY_BROKER:
             self._ledger.told_by_broker += 1
             self._ledger.refused_untimed += not error.get("retryAfterMs", 0) > 0
             return

@@ -99,13 +99,18 @@ async def _in_a_process(arguments: argparse.Namespace, number: int, seed: int, s
     )
     assert process.stdout is not None
     acknowledged = None
-    async for line in process.stdout:
-        text = line.decode().rstrip()
-        if total := _TOTAL.match(text):
-            acknowledged = int(total[1].replace(",", ""))
-        elif not text.startswith("seed "):
-            print(text, flush=True)
-    failed = await process.wait() != 0
+    try:
+        async for line in process.stdout:
+            text = line.decode().rstrip()
+            if total := _TOTAL.match(text):
+                acknowledged = int(total[1].replace(",", ""))
+            elif not text.startswith("seed "):
+                print(text, flush=True)
+        failed = await process.wait() != 0
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
     return acknowledged or 0, failed or acknowledged is None
 
 

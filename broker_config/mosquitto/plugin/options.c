@@ -10,7 +10,9 @@
 #define DEFAULT_TOPIC_ROOT "chat/v1"
 #define DEFAULT_COMMANDS_PER_SECOND 1000
 #define DEFAULT_WAITING_COMMANDS 10000
-#define LARGEST_NUMBER 1000000
+#define LARGEST_RATE 1000000
+/* Twice as many commands must fit into max_queued_messages and, 4 KiB each, into max_queued_bytes. */
+#define MOST_WAITING_COMMANDS 30000
 #define KEY_FILE_LIMIT 16384
 /* RFC 7518, section 3.2: as many bytes as the hash has. */
 #define SECRET_MINIMUM 32
@@ -195,7 +197,7 @@ static bool read_topic_root(const struct texts *texts, char **topic_root, struct
     return copy(root, topic_root, problem);
 }
 
-static bool read_number(const char *name, const char *text, uint32_t otherwise, uint32_t *number,
+static bool read_number(const char *name, const char *text, uint32_t otherwise, uint32_t largest, uint32_t *number,
                         struct problem problem)
 {
     char *end;
@@ -207,8 +209,8 @@ static bool read_number(const char *name, const char *text, uint32_t otherwise, 
     errno = 0;
     unsigned long value = strtoul(text, &end, 10);
 
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > LARGEST_NUMBER) {
-        return wrong(problem, "plugin_opt_%s is a number from 0 to %d, not %s", name, LARGEST_NUMBER, text);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > largest) {
+        return wrong(problem, "plugin_opt_%s is a number from 0 to %u, not %s", name, largest, text);
     }
     *number = (uint32_t)value;
     return true;
@@ -224,9 +226,9 @@ bool options_read(const struct mosquitto_opt *given, int count, struct options *
            && read_scope(&texts, &options->token_rules, report)
            && read_topic_root(&texts, &options->topic_root, report)
            && read_number("commands_per_second", texts.commands_per_second, DEFAULT_COMMANDS_PER_SECOND,
-                          &options->commands_per_second, report)
+                          LARGEST_RATE, &options->commands_per_second, report)
            && read_number("waiting_commands", texts.waiting_commands, DEFAULT_WAITING_COMMANDS,
-                          &options->waiting_commands, report);
+                          MOST_WAITING_COMMANDS, &options->waiting_commands, report);
 }
 
 void options_free(struct options *options)

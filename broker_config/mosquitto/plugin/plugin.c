@@ -13,6 +13,7 @@
 #include "token.h"
 #include "topics.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,8 @@
 #define TOLD_PER_SECOND 2
 #define TOLD_BURST_S 2
 #define COMMANDS_BURST_S 2
+#define LINES_PER_SECOND 10
+#define LINES_BURST_S 50
 
 /* Name of the user property that carries a stamp to the service. */
 #define STAMP_NAME "backlog"
@@ -40,9 +43,9 @@ struct plugin {
     struct rates *commands; /* NULL: not limited */
     struct rates *refusals;
     struct rates *told;
-    struct backlog *backlog; /* NULL: not limited */
-    time_t flood_logged_at;
-    time_t busy_logged_at;
+    struct rates *lines; /* of the log, of one kind */
+    /* By whether they are at QoS 0, where they pass by what waits at QoS 1. NULL: not limited. */
+    struct backlog *backlogs[2];
 };
 
 static int64_t now_us(void)
@@ -79,13 +82,14 @@ static bool username_fits(const struct plugin *plugin, const struct mosquitto_ev
            && expiries_has(plugin->expiries, client_id_of(event->client), event->client);
 }
 
-/* NULL, or why the client is refused. */
-static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth *event)
+/* NULL, or why the client is refused; `rc` is what the broker is told then. */
+static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth *event, int *rc)
 {
     struct token_claims claims;
     char username[USERNAME_SIZE];
     const char *client_id = client_id_of(event->client);
 
+    *rc = MOSQ_ERR_AUTH;
     if (!event->password || event->password[0] == '\0') {
         return "no token as the password";
     }
@@ -95,10 +99,8 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
         return refusal;
     }
     if (claims.role == ROLE_USER && plugin->commands && rates_is_held(plugin->commands, claims.subject, now_us())) {
+        *rc = REFUSED_FOR_A_WHILE;
         return "its user was cut off for publishing too much";
-    }
-    if (claims.role == ROLE_SERVICE && plugin->backlog) {
-        backlog_service_connects(plugin->backlog);
     }
     caller_to_username(&(struct caller){.role = claims.role, .subject = claims.subject}, username, sizeof(username));
     if (!username_fits(plugin, event, claims.subject, username)) {
@@ -110,21 +112,54 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
     if (!expiries_put(plugin->expiries, client_id, event->client, claims.expires_at)) {
         return "out of memory";
     }
+    for (int i = 0; i < 2 && claims.role == ROLE_SERVICE && plugin->backlogs[i]; i++) {
+        backlog_service_connects(plugin->backlogs[i]);
+    }
     return NULL;
 }
 
 static int on_basic_auth(int event_number, void *event_data, void *userdata)
 {
     struct mosquitto_evt_basic_auth *event = event_data;
-    const char *refusal = admit(userdata, event);
+    int rc;
+    const char *refusal = admit(userdata, event, &rc);
 
     (void)event_number;
     if (refusal) {
         mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": refused client %.300s from %s: %s", client_id_of(event->client),
                              address_of(event->client), refusal);
-        return MOSQ_ERR_AUTH;
+        return rc;
     }
     return MOSQ_ERR_SUCCESS;
+}
+
+/* Of each kind of line some a second: no client may fill the log. */
+__attribute__((format(printf, 3, 4))) static void log_some(struct plugin *plugin, const char *kind, const char *format,
+                                                          ...)
+{
+    char line[1024];
+    va_list arguments;
+
+    if (rates_pass(plugin->lines, kind, now_us())) {
+        va_start(arguments, format);
+        vsnprintf(line, sizeof(line), format, arguments);
+        va_end(arguments);
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": %s", line);
+    }
+}
+
+/* Counts a refused publication of a user. When it is one too many, the user is held and the connection ends: to go on
+ * reading what does not end would take the broker's time from all. */
+static bool cut_off(struct plugin *plugin, const char *user, const struct mosquitto *client, int64_t now)
+{
+    if (!plugin->commands
+        || (!rates_is_held(plugin->commands, user, now) && rates_pass(plugin->refusals, user, now))) {
+        return false;
+    }
+    rates_hold(plugin->commands, user, now + HELD_US);
+    log_some(plugin, "cut off", "disconnecting client %.300s: it goes on publishing what is refused",
+             client_id_of(client));
+    return true;
 }
 
 static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_check *event)
@@ -152,29 +187,24 @@ static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_chec
 static int on_acl_check(int event_number, void *event_data, void *userdata)
 {
     const struct mosquitto_evt_acl_check *event = event_data;
+    struct plugin *plugin = userdata;
+    struct caller caller;
 
     (void)event_number;
-    if (may(userdata, event)) {
+    if (may(plugin, event)) {
         return MOSQ_ERR_SUCCESS;
     }
-    if (event->access != MOSQ_ACL_READ) {
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": refused client %.300s to %s %.300s%s",
-                             client_id_of(event->client),
-                             event->access == MOSQ_ACL_SUBSCRIBE ? "subscribe to" : "publish to",
-                             event->topic ? event->topic : "", event->retain ? ", retained" : "");
+    if (event->access == MOSQ_ACL_READ) {
+        return MOSQ_ERR_ACL_DENIED;
+    }
+    log_some(plugin, "refused", "refused client %.300s to %s %.300s%s", client_id_of(event->client),
+             event->access == MOSQ_ACL_SUBSCRIBE ? "subscribe to" : "publish to", event->topic ? event->topic : "",
+             event->retain ? ", retained" : "");
+    if (event->access == MOSQ_ACL_WRITE && caller_from_username(mosquitto_client_username(event->client), &caller)
+        && caller.role == ROLE_USER && cut_off(plugin, caller.subject, event->client, now_us())) {
+        return ENDS_THE_CONNECTION;
     }
     return MOSQ_ERR_ACL_DENIED;
-}
-
-/* Once a second at the most. */
-static void log_refusal(time_t *logged_at, const struct mosquitto_evt_message *event, const char *what)
-{
-    const time_t now = time(NULL);
-
-    if (*logged_at != now) {
-        *logged_at = now;
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": client %.300s %s", client_id_of(event->client), what);
-    }
 }
 
 static void tell(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, const char *code,
@@ -188,17 +218,13 @@ static void tell(struct plugin *plugin, const char *user, const struct mosquitto
 }
 
 /* Refused here, a flood does not reach the queue of commands, which all users share and from which the broker drops
- * what is too much without a word. To go on reading one that does not end would take the broker's time from all. */
+ * what is too much without a word. */
 static int refuse_flood(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, int64_t now)
 {
-    if (rates_is_held(plugin->commands, user, now) || !rates_pass(plugin->refusals, user, now)) {
-        rates_hold(plugin->commands, user, now + HELD_US);
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": disconnecting client %.300s: it goes on publishing too much",
-                             client_id_of(event->client));
-        /* Any error but a refusal ends the session's connection. */
-        return MOSQ_ERR_ADMINISTRATIVE_ACTION;
+    if (cut_off(plugin, user, event->client, now)) {
+        return ENDS_THE_CONNECTION;
     }
-    log_refusal(&plugin->flood_logged_at, event, "publishes more than its user may");
+    log_some(plugin, "flood", "client %.300s publishes more than its user may", client_id_of(event->client));
     tell(plugin, user, event, "RATE_LIMITED", rates_wait_us(plugin->commands, user, now) / 1000, now);
     return REFUSED_AS_TOO_MUCH;
 }
@@ -217,7 +243,8 @@ static bool carries_stamp(const mosquitto_property *properties)
                                                                           &value, false);
 
     while (found && !is_found) {
-        is_found = strcmp(name, STAMP_NAME) == 0;
+        /* 2.1 gives NULL for an empty text. */
+        is_found = name && strcmp(name, STAMP_NAME) == 0;
         free(name);
         free(value);
         found = is_found ? NULL
@@ -235,22 +262,27 @@ static int on_command(struct plugin *plugin, const char *user, struct mosquitto_
     if (plugin->commands && !rates_pass(plugin->commands, user, now)) {
         return refuse_flood(plugin, user, event, now);
     }
-    if (!plugin->backlog) {
-        return MOSQ_ERR_SUCCESS;
-    }
     if (event->properties && carries_stamp(event->properties)) {
-        log_refusal(&plugin->flood_logged_at, event, "uses a user property that is the broker's");
+        log_some(plugin, "stamp", "client %.300s uses a user property that is the broker's", client_id_of(event->client));
         return MOSQ_ERR_ACL_DENIED;
     }
-    if (!backlog_has_room(plugin->backlog, is_message(event->topic))) {
-        log_refusal(&plugin->busy_logged_at, event, "and others are refused: too much waits for the service");
-        tell(plugin, user, event, "BUSY", backlog_wait_ms(plugin->backlog), now);
-        return REFUSED_AS_TOO_MUCH;
+    struct backlog *backlog = plugin->backlogs[event->qos == 0];
+
+    if (!backlog) {
+        return MOSQ_ERR_SUCCESS;
     }
-    /* At QoS 0 it passes by all that waits: its stamp would say that the service is further than it is. */
-    if (event->qos > 0 && backlog_count(plugin->backlog, stamp)) {
-        /* Without memory for it: the next one carries one, too. */
+    switch (backlog_take(backlog, is_message(event->topic), event->payloadlen, now, stamp)) {
+    case BACKLOG_REFUSED:
+        log_some(plugin, "busy", "client %.300s and others are refused: too much waits for the service",
+                 client_id_of(event->client));
+        tell(plugin, user, event, "BUSY", backlog_wait_ms(backlog), now);
+        return REFUSED_AS_TOO_MUCH;
+    case BACKLOG_STAMPED:
+        /* Without memory for it: a later one carries one, too. */
         mosquitto_property_add_string_pair(&event->properties, MQTT_PROP_USER_PROPERTY, STAMP_NAME, stamp);
+        break;
+    case BACKLOG_TAKEN:
+        break;
     }
     return MOSQ_ERR_SUCCESS;
 }
@@ -268,9 +300,11 @@ static int on_message(int event_number, void *event_data, void *userdata)
     if (caller.role == ROLE_USER) {
         return on_command(plugin, caller.subject, event);
     }
-    if (caller.role == ROLE_SERVICE && plugin->backlog && topic_is_backlog(plugin->options.topic_root, event->topic)
-        && !backlog_report(plugin->backlog, event->payload, event->payloadlen, now_us())) {
-        mosquitto_log_printf(MOSQ_LOG_DEBUG, NAME ": a stamp of an earlier run");
+    if (caller.role == ROLE_SERVICE && topic_is_backlog(plugin->options.topic_root, event->topic)) {
+        /* It is a stamp of one of them, or of an earlier run. */
+        for (int i = 0; i < 2 && plugin->backlogs[i]; i++) {
+            backlog_report(plugin->backlogs[i], event->payload, event->payloadlen, now_us());
+        }
     }
     return MOSQ_ERR_SUCCESS;
 }
@@ -355,14 +389,16 @@ static bool plugin_make_parts(struct plugin *plugin)
     plugin->expiries = expiries_new();
     plugin->refusals = rates_new(REFUSALS_PER_SECOND, REFUSALS_BURST_S);
     plugin->told = rates_new(TOLD_PER_SECOND, TOLD_BURST_S);
+    plugin->lines = rates_new(LINES_PER_SECOND, LINES_BURST_S);
     if (options->commands_per_second > 0) {
         plugin->commands = rates_new(options->commands_per_second, COMMANDS_BURST_S);
     }
-    if (options->waiting_commands > 0) {
-        plugin->backlog = backlog_new(options->waiting_commands);
+    for (int i = 0; i < 2 && options->waiting_commands > 0; i++) {
+        plugin->backlogs[i] = backlog_new(options->waiting_commands);
     }
-    return plugin->expiries && plugin->refusals && plugin->told && (plugin->commands || !options->commands_per_second)
-           && (plugin->backlog || !options->waiting_commands);
+    return plugin->expiries && plugin->refusals && plugin->told && plugin->lines
+           && (plugin->commands || !options->commands_per_second)
+           && ((plugin->backlogs[0] && plugin->backlogs[1]) || !options->waiting_commands);
 }
 
 static void plugin_free(struct plugin *plugin)
@@ -375,7 +411,9 @@ static void plugin_free(struct plugin *plugin)
     rates_free(plugin->commands);
     rates_free(plugin->refusals);
     rates_free(plugin->told);
-    backlog_free(plugin->backlog);
+    rates_free(plugin->lines);
+    backlog_free(plugin->backlogs[0]);
+    backlog_free(plugin->backlogs[1]);
     free(plugin);
 }
 

@@ -24,19 +24,21 @@ static struct backlog *fresh(void)
     return backlog;
 }
 
-/* Counts commands; the last stamp among them is left in `stamp`. Returns how many carried one. */
-static int count(struct backlog *backlog, int commands, char stamp[STAMP_SIZE])
+/* Takes commands of no particular size at a moment; the last stamp among them is left in `stamp`. */
+static int taken(struct backlog *backlog, bool is_message, int commands, int64_t now_us, char stamp[STAMP_SIZE])
 {
     char candidate[STAMP_SIZE];
-    int stamps = 0;
+    int count = 0;
 
     for (int i = 0; i < commands; i++) {
-        if (backlog_count(backlog, candidate)) {
+        enum backlog_answer answer = backlog_take(backlog, is_message, 100, now_us, candidate);
+
+        if (answer == BACKLOG_STAMPED) {
             memcpy(stamp, candidate, STAMP_SIZE);
-            stamps++;
         }
+        count += answer != BACKLOG_REFUSED;
     }
-    return stamps;
+    return count;
 }
 
 static bool report(struct backlog *backlog, const char *stamp, int64_t now_us)
@@ -49,14 +51,13 @@ static void test_there_is_room_until_a_service_says_something(void)
     struct backlog *backlog = fresh();
     char stamp[STAMP_SIZE];
 
-    CHECK(count(backlog, 50 * LIMIT, stamp) > 100);
-    CHECK(backlog_has_room(backlog, true));
+    CHECK(taken(backlog, true, 50 * LIMIT, SECOND, stamp) == 50 * LIMIT);
     CHECK(report(backlog, stamp, SECOND));
-    count(backlog, LIMIT, stamp);
-    CHECK(!backlog_has_room(backlog, true));
+    CHECK(taken(backlog, true, 2 * LIMIT, SECOND, stamp) <= LIMIT);
+    CHECK(taken(backlog, true, 1, SECOND, stamp) == 0);
     /* Another service, perhaps one that says nothing back. */
     backlog_service_connects(backlog);
-    CHECK(backlog_has_room(backlog, true));
+    CHECK(taken(backlog, true, 50 * LIMIT, SECOND, stamp) == 50 * LIMIT);
     backlog_free(backlog);
 }
 
@@ -66,20 +67,66 @@ static void test_messages_are_refused_at_the_limit_and_the_rest_at_twice_that(vo
     char stamp[STAMP_SIZE];
     char later[STAMP_SIZE];
 
-    CHECK(count(backlog, 128, stamp) == 1);
+    CHECK(taken(backlog, true, 128, SECOND, stamp) == 128);
     CHECK(report(backlog, stamp, SECOND));
-    count(backlog, LIMIT - 1, later);
-    CHECK(backlog_has_room(backlog, true));
-    count(backlog, 1, later);
-    CHECK(!backlog_has_room(backlog, true));
-    CHECK(backlog_has_room(backlog, false));
-    count(backlog, LIMIT, later);
-    CHECK(!backlog_has_room(backlog, false));
+    CHECK(taken(backlog, true, 2 * LIMIT, SECOND, later) == LIMIT);
+    CHECK(taken(backlog, false, 2 * LIMIT, SECOND, later) == LIMIT);
     /* An earlier stamp again, as after a redelivery, changes nothing. */
     CHECK(report(backlog, stamp, 2 * SECOND));
-    CHECK(!backlog_has_room(backlog, false));
-    CHECK(report(backlog, later, 3 * SECOND));
-    CHECK(backlog_has_room(backlog, true));
+    CHECK(taken(backlog, false, 1, 2 * SECOND, later) == 0);
+    CHECK(report(backlog, later, 2 * SECOND));
+    CHECK(taken(backlog, true, 1, 2 * SECOND, later) == 1);
+    backlog_free(backlog);
+}
+
+static void test_when_no_stamp_comes_back_one_command_a_second_is_taken_to_carry_another(void)
+{
+    struct backlog *backlog = fresh();
+    char stamp[STAMP_SIZE];
+
+    taken(backlog, true, 128, SECOND, stamp);
+    CHECK(report(backlog, stamp, SECOND));
+    CHECK(taken(backlog, true, 2 * LIMIT, SECOND, stamp) == LIMIT);
+    CHECK(taken(backlog, true, 100, 2 * SECOND - 1, stamp) == 0);
+    CHECK(taken(backlog, true, 100, 2 * SECOND, stamp) == 1);
+    CHECK(taken(backlog, true, 100, 3 * SECOND - 1, stamp) == 0);
+    CHECK(taken(backlog, true, 100, 3 * SECOND, stamp) == 1);
+    /* That one comes back: everything before it has been read. */
+    CHECK(report(backlog, stamp, 3 * SECOND));
+    CHECK(taken(backlog, true, 2 * LIMIT, 3 * SECOND, stamp) == LIMIT);
+    backlog_free(backlog);
+}
+
+static void test_any_limit_lets_stamps_come_back(void)
+{
+    char stamp[STAMP_SIZE];
+
+    for (uint32_t limit = 1; limit <= 300; limit++) {
+        struct backlog *backlog = backlog_new(limit);
+
+        CHECK(backlog != NULL);
+        for (int i = 0; i < 2000; i++) {
+            enum backlog_answer answer = backlog_take(backlog, true, 0, SECOND, stamp);
+
+            CHECK(answer != BACKLOG_REFUSED);
+            CHECK(answer == BACKLOG_TAKEN || report(backlog, stamp, SECOND));
+        }
+        backlog_free(backlog);
+    }
+}
+
+static void test_large_commands_count_as_several(void)
+{
+    struct backlog *backlog = fresh();
+    char stamp[STAMP_SIZE];
+    int count = 0;
+
+    taken(backlog, true, 128, SECOND, stamp);
+    CHECK(report(backlog, stamp, SECOND));
+    while (backlog_take(backlog, true, 9 * BACKLOG_UNIT_BYTES + 100, SECOND, stamp) != BACKLOG_REFUSED) {
+        count++;
+    }
+    CHECK(count == LIMIT / 10);
     backlog_free(backlog);
 }
 
@@ -91,8 +138,8 @@ static void test_what_is_no_stamp_of_this_run_is_not_taken(void)
     char of_another[STAMP_SIZE];
     char changed[2 * STAMP_SIZE];
 
-    count(backlog, 1000, stamp);
-    count(another, 1000, of_another);
+    taken(backlog, true, 1000, SECOND, stamp);
+    taken(another, true, 1000, SECOND, of_another);
     CHECK(!report(backlog, of_another, SECOND));
     CHECK(!report(backlog, "", SECOND));
     CHECK(!report(backlog, "1000", SECOND));
@@ -114,17 +161,18 @@ static void test_what_is_no_stamp_of_this_run_is_not_taken(void)
 static void test_the_wait_follows_the_speed_of_the_service(void)
 {
     struct backlog *backlog = fresh();
-    char stamp[STAMP_SIZE];
+    char stamps[2][STAMP_SIZE];
 
     CHECK(backlog_wait_ms(backlog) == 100);
+    /* A thousand a second, said back in bursts that tell of any speed. */
     for (int second = 1; second <= 100; second++) {
-        CHECK(count(backlog, 12800, stamp) == 100);
-        CHECK(report(backlog, stamp, second * SECOND));
+        taken(backlog, true, 500, second * SECOND, stamps[0]);
+        taken(backlog, true, 500, second * SECOND, stamps[1]);
+        CHECK(report(backlog, stamps[0], second * SECOND));
+        CHECK(report(backlog, stamps[1], second * SECOND + 10));
     }
-    count(backlog, 6400, stamp);
-    CHECK(backlog_wait_ms(backlog) >= 450 && backlog_wait_ms(backlog) <= 550);
-    count(backlog, 12800 * 100, stamp);
-    CHECK(backlog_wait_ms(backlog) == 10000);
+    taken(backlog, true, 500, 101 * SECOND, stamps[0]);
+    CHECK(backlog_wait_ms(backlog) >= 400 && backlog_wait_ms(backlog) <= 700);
     backlog_free(backlog);
 }
 
@@ -132,6 +180,9 @@ int main(void)
 {
     test_there_is_room_until_a_service_says_something();
     test_messages_are_refused_at_the_limit_and_the_rest_at_twice_that();
+    test_when_no_stamp_comes_back_one_command_a_second_is_taken_to_carry_another();
+    test_any_limit_lets_stamps_come_back();
+    test_large_commands_count_as_several();
     test_what_is_no_stamp_of_this_run_is_not_taken();
     test_the_wait_follows_the_speed_of_the_service();
     return EXIT_SUCCESS;

@@ -86,6 +86,13 @@ class Mqtt5Client(RawClient):
         """Publishes with QoS 0."""
         self._writer.write(mqtt5.PublishPacket(topic, payload).write())
 
+    def begin_exactly_once(self, topic: str, payload: bytes = b"{}") -> None:
+        """Publishes with QoS 2, and says no more."""
+        packet = mqtt5.PublishPacket(
+            topic, payload, qos=mqtt5.QoS.EXACTLY_ONCE, packet_id=self._next_packet_id()
+        )
+        self._writer.write(packet.write())
+
     def _disconnect_reason(self, packet: bytes) -> int | None:
         return packet[2] if len(packet) > 2 else 0
 

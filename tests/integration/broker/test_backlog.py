@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from tests.integration.broker.raw_client import RawClient
 
 LIMIT = 300
 STAMP_EVERY = 128
+QOS_NOT_SUPPORTED = 0x9B
 BACKLOG = "chat/v1/service/backlog"
 
 
@@ -81,16 +83,51 @@ async def test_what_is_too_much_is_refused_where_it_comes_in(enter: Enter, narro
     assert await alice.publish(topic) == 0
 
 
-async def test_what_passes_by_the_queue_says_nothing_about_it(enter: Enter, narrow: MosquittoServer) -> None:
+async def test_signals_pass_by_the_queue_and_say_nothing_about_it(
+    enter: Enter, narrow: MosquittoServer
+) -> None:
     service = await enter("messaging-service", role="service", broker=narrow)
     await service.subscribe("chat/v1/users/+/commands/+")
     alice = await enter("alice", broker=narrow)
     assert isinstance(alice, Mqtt5Client)
-    for _ in range(2 * STAMP_EVERY):
+    for _ in range(STAMP_EVERY):
         alice.signal("chat/v1/users/alice/commands/typing")
-    assert await stamps(service, 2 * STAMP_EVERY) == []
+    (stamp,) = await stamps(service, STAMP_EVERY)
+    await service.publish(BACKLOG, stamp.encode())
+    # No service has said back a stamp of what waits at QoS 1.
+    assert set(await sends(alice, "alice", 3 * LIMIT)) == {0}
+    # And of the signals it is known how many wait.
+    for _ in range(4 * LIMIT):
+        alice.signal("chat/v1/users/alice/commands/typing")
+    await alice.ping()
+    await service.ping()
+    taken = [await service.receive() for _ in range(3 * LIMIT + 2 * LIMIT)]
+    assert [each.topic for each in taken].count("chat/v1/users/alice/commands/typing") == 2 * LIMIT
+
+
+async def test_what_might_never_be_passed_on_is_not_taken(enter: Enter, narrow: MosquittoServer) -> None:
+    alice = await enter("alice", broker=narrow)
+    assert isinstance(alice, Mqtt5Client)
+    alice.begin_exactly_once("chat/v1/users/alice/commands/sendMessage")
+    assert await alice.wait_closed() == QOS_NOT_SUPPORTED
+
+
+async def test_stamps_that_are_lost_block_nobody_for_good(enter: Enter, narrow: MosquittoServer) -> None:
+    service = await enter("messaging-service", role="service", broker=narrow)
+    await service.subscribe("chat/v1/users/+/commands/+")
+    alice = await enter("alice", broker=narrow)
     await sends(alice, "alice", STAMP_EVERY)
-    assert len(await stamps(service, STAMP_EVERY)) == 1
+    (stamp,) = await stamps(service, STAMP_EVERY)
+    await service.publish(BACKLOG, stamp.encode())
+    await sends(alice, "alice", LIMIT)
+    # The service reads them and says nothing back.
+    await stamps(service, LIMIT)
+    async with asyncio.timeout(10):
+        while (await sends(alice, "alice", 1))[0]:
+            await asyncio.sleep(0.05)
+    (stamp,) = await stamps(service, 1)
+    await service.publish(BACKLOG, stamp.encode())
+    assert set(await sends(alice, "alice", LIMIT)) == {0}
 
 
 async def test_another_service_may_be_one_that_says_nothing_back(
@@ -113,11 +150,11 @@ async def test_no_client_can_forge_a_stamp(enter: Enter, narrow: MosquittoServer
     await service.subscribe("chat/v1/users/+/commands/+")
     alice = await enter("alice", broker=narrow)
     topic = "chat/v1/users/alice/commands/typing"
-    for properties in ([("backlog", "1-1")], [("trace", "x"), ("backlog", "")]):
+    for properties in ([("backlog", "1-1")], [("", ""), ("trace", "x"), ("backlog", "")]):
         assert await alice.publish(topic, user_properties=properties) == NOT_AUTHORIZED
-    assert await alice.publish(topic, b"mine", user_properties=[("trace", "x"), ("trace", "y")]) == 0
+    assert await alice.publish(topic, b"mine", user_properties=[("trace", "x"), ("", "y")]) == 0
     received = await service.receive()
-    assert (received.payload, list(received.user_properties)) == (b"mine", [("trace", "x"), ("trace", "y")])
+    assert (received.payload, list(received.user_properties)) == (b"mine", [("trace", "x"), ("", "y")])
     # What the service says back and is no stamp changes nothing.
     assert await service.publish(BACKLOG, b"1-1") in {0, 0x10}
     assert set(await sends(alice, "alice", 2 * LIMIT)) == {0}

@@ -37,8 +37,8 @@ def with_lines(*lines: str) -> Callable[[str], str]:
             "plugin_opt_commands_per_second is a number from 0 to 1000000, not many.",
         ),
         (
-            ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "waiting_commands 1000001"],
-            "plugin_opt_waiting_commands is a number from 0 to 1000000, not 1000001.",
+            ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "waiting_commands 30001"],
+            "plugin_opt_waiting_commands is a number from 0 to 30000, not 30001.",
         ),
         (
             ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "commands_per_second -1"],

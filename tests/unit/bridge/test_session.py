@@ -191,7 +191,13 @@ def test_a_draining_session_leaves_further_deliveries_to_the_next_link() -> None
 def test_a_stamp_of_the_broker_is_said_back_at_once() -> None:
     session = connected_session()
     for number, properties in enumerate(
-        ([("backlog", "9f-128")], [], [("trace", "7"), ("backlog", "9f-256")]), start=1
+        (
+            [("backlog", "9f-128")],
+            [],
+            [("trace", "7"), ("backlog", ""), ("backlog", "9f-256")],
+            [("backlog", "9f-256"), ("backlog", "x" * 48)],
+        ),
+        start=1,
     ):
         packet = mqtt5.PublishPacket(
             "chat/v1/users/alice/commands/typing",
@@ -203,4 +209,4 @@ def test_a_stamp_of_the_broker_is_said_back_at_once() -> None:
         assert len(session.receive(packet.write())) == 1
     said = [(packet.topic, packet.payload, packet.qos) for packet in published(session)]
     assert said == [(BACKLOG_TOPIC, stamp, mqtt5.QoS.AT_MOST_ONCE) for stamp in (b"9f-128", b"9f-256")]
-    assert session.unacknowledged == 3
+    assert session.unacknowledged == 4

@@ -78,7 +78,7 @@ def refusing(**changes: object) -> Answers:
     """Answers every message with an error."""
 
     def answers(packet: mqtt5.PublishPacket) -> Sequence[mqtt5.Packet]:
-        error = {"code": "BUSY", "command": "sendMessage", "retryAfterMs": 5, **changes}
+        error = {"code": "BUSY", "message": "", "command": "sendMessage", "retryAfterMs": 5, **changes}
         error["clientMessageId"] = json.loads(packet.payload)["clientMessageId"]
         topic = "chat/v1/users/alice/events/error"
         return [mqtt5.PublishPacket(topic, json.dumps(error).encode())]
