@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from tests.faults.registry import SCENARIOS, scenario
-from tests.faults.scenario import Scenario, can_share, together
+from tests.faults.scenario import Scenario, can_be_at_once, can_share, together
 
 FIXED_PAIR = ("service-killed", "postgresql-killed")
 """The combination of the short run: the process that works and the one that remembers."""
@@ -35,7 +35,7 @@ def long_run(chance: random.Random) -> Iterator[Sequence[Scenario]]:
     yield from full_run()
     while True:
         first = chance.choice(SCENARIOS)
-        others = [each for each in SCENARIOS if each is not first and can_share(first, each)]
+        others = [each for each in SCENARIOS if each is not first and can_be_at_once(first, each)]
         if others and chance.random() < _PAIR_SHARE:
             yield [together(first, chance.choice(others))]
         else:

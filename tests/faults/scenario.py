@@ -88,6 +88,8 @@ class Scenario:
     """A name in `capabilities.py`: what the machine must permit."""
     alone: bool = False
     """Never at the same time as another one, and in an arena of its own."""
+    controls: str | None = None
+    """Whose processes it stops and starts: two of one kind would start what the other one stops."""
 
     @property
     def layout(self) -> Layout:
@@ -107,10 +109,17 @@ def can_share(first: Scenario, second: Scenario) -> bool:
     return not (first.alone or second.alone) and first.layout.key() == second.layout.key()
 
 
+def can_be_at_once(first: Scenario, second: Scenario) -> bool:
+    """Whether both can happen in one arena, and neither is in the other one's way."""
+    return can_share(first, second) and (first.controls is None or first.controls != second.controls)
+
+
 def together(first: Scenario, second: Scenario) -> Scenario:
-    """Both faults at once; it has ended when both have. They must be able to share an arena."""
+    """Both faults at once; it has ended when both have. Raises `ValueError` when they cannot be."""
     if not can_share(first, second):
         raise ValueError(f"{first.name} and {second.name} need different arenas")
+    if not can_be_at_once(first, second):
+        raise ValueError(f"{first.name} and {second.name} both stop and start: {first.controls}")
 
     async def run(arena: Arena) -> None:
         arena.combined = True

@@ -130,8 +130,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="postgresql-backends-killed", run=backends_killed, fault="the service's sessions terminated"
     ),
-    Scenario(name="postgresql-killed", run=killed, fault="postmaster `kill -9`"),
-    Scenario(name="postgresql-stalled", run=stalled, fault="all of PostgreSQL's processes SIGSTOP"),
+    Scenario(name="postgresql-killed", run=killed, fault="postmaster `kill -9`", controls="postgresql"),
+    Scenario(
+        name="postgresql-stalled",
+        run=stalled,
+        fault="all of PostgreSQL's processes SIGSTOP",
+        controls="postgresql",
+    ),
     Scenario(name="postgresql-exhausted", run=exhausted, fault="every connection taken by somebody else"),
     Scenario(
         name="postgresql-disk-full",

@@ -97,6 +97,7 @@ async def _until_answered(
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="resend-after-restart",
+        controls="service",
         run=after_restart,
         fault="acknowledged messages sent again after a restart of the service",
     ),
@@ -115,5 +116,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         run=at_once_with_take_over,
         fault="the same id sent 100 times at once from two devices to two instances, one taking over",
         instances=2,
+        controls="service",
     ),
 )

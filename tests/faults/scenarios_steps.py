@@ -64,6 +64,6 @@ def _lines(log: Path) -> int:
 
 
 SCENARIOS: tuple[Scenario, ...] = tuple(
-    Scenario(name=f"exit-{step}", run=_ends_at(step), fault=f"service ends when {words}")
+    Scenario(name=f"exit-{step}", run=_ends_at(step), fault=f"service ends when {words}", controls="service")
     for step, words in _STEPS.items()
 )

@@ -53,6 +53,15 @@ def test_another_stack_or_a_wish_to_be_alone_is_another_arena(fields: dict[str, 
         together(usual, other)
 
 
+def test_two_that_stop_and_start_the_same_processes_share_an_arena_and_not_a_moment() -> None:
+    first, second = named("first", controls="service"), named("second", controls="service")
+    assert plan.shared_arenas([first, second]) == [[first, second]]
+    with pytest.raises(ValueError, match="both stop and start: service"):
+        together(first, second)
+    assert together(first, named("third", controls="redis")).name == "first+third"
+    assert together(named("fourth"), named("fifth")).name == "fourth+fifth"
+
+
 def test_the_short_run_has_all_that_is_for_it_once_and_the_fixed_pair() -> None:
     run = [each for group in plan.short_run() for each in group]
     names = [each.name for each in run]
