@@ -146,6 +146,9 @@ async def test_a_flood_of_syncs_is_answered_each_and_holds_up_nobody(stack: Stac
         device(stack.mosquitto.mqtt_port, "bob", token("bob")) as bob,
         device(stack.mosquitto.mqtt_port, "carol", token("carol")) as carol,
     ):
+        # While the flood goes out, this process cannot say who is connected.
+        await carol.send("before", recipientId="bob")
+        await carol.next("messageSent")
         body = json.dumps({"conversationId": ALICE_BOB, "afterSeq": 0}).encode()
         flood = [asyncio.create_task(bob.publish("sync", body)) for _ in range(500)]
         await carol.send("in between", recipientId="bob")
