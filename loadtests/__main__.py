@@ -35,8 +35,9 @@ WORKLOADS = (
 )
 _OWN_STACK = ("growth", "idle", "storm")
 """Workloads of which every run needs empty tables or a fresh broker."""
-_ON_NEWER_MOSQUITTO = ("steady", "specified", "idle", "flood")
-"""Workloads with many quiet clients: Mosquitto 2.0 asks every one of them at each turn of its loop."""
+_ON_NEWER_MOSQUITTO = ("steady", "specified", "idle", "overload", "flood")
+"""Workloads with many quiet clients, or with more to read than can be taken: Mosquitto 2.0 asks every client
+at each turn of its loop, and then takes one packet of each, also of the service."""
 _LIMITED = ("flood",)
 """Workloads in which a user may not do more than by default."""
 _FLOORS, _WITH_FLOORS = "floors", "saturation"

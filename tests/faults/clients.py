@@ -139,14 +139,17 @@ class User:
         return key
 
     async def read_everything(self, *, patience_s: float = 30.0) -> None:
-        """Asks for the whole conversation by `sync` once more, for the ledger only."""
+        """Asks for the whole conversation by `sync` once more, for the ledger only.
+
+        It may be as long as a soak has made it: the patience is for each page.
+        """
         after, complete = 0, False
-        async with asyncio.timeout(patience_s):
-            while not complete:
+        while not complete:
+            async with asyncio.timeout(patience_s):
                 page = await self._final_page(after)
-                self.hearing.record_page(page, final=True)
-                messages, complete = messages_of(page), page["complete"]
-                after = messages[-1].seq if messages else after
+            self.hearing.record_page(page, final=True)
+            messages, complete = messages_of(page), page["complete"]
+            after = messages[-1].seq if messages else after
 
     async def _final_page(self, after: int) -> dict[str, Any]:
         nonce = f"final-{self._chance.getrandbits(64):x}"
