@@ -20,7 +20,16 @@
 #define REFUSED_FOR_A_WHILE MOSQ_ERR_AUTH
 #endif
 
+#define PLUGIN_NAME "jwt_access"
+
 /* Of an access check or a message: any error but a refusal does. */
 #define ENDS_THE_CONNECTION MOSQ_ERR_ADMINISTRATIVE_ACTION
+
+static inline const char *client_id_of(const struct mosquitto *client)
+{
+    const char *client_id = mosquitto_client_id(client);
+
+    return client_id ? client_id : "";
+}
 
 #endif

@@ -4,64 +4,25 @@
  * After CONNECT the client's username is `role:sub`. The broker keeps it with the session, also on disk, so access
  * checks need no state of ours and stay right for clients that are away: queueing for them is checked too.
  */
-#include "backlog.h"
 #include "broker.h"
 #include "expiries.h"
+#include "limits.h"
 #include "options.h"
-#include "rates.h"
-#include "refusals.h"
 #include "token.h"
 #include "topics.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define NAME "jwt_access"
 #define PUBLIC __attribute__((visibility("default")))
-
-/* Who is refused more often than that is cut off, and let in again after that time. */
-#define REFUSALS_PER_SECOND 500
-#define REFUSALS_BURST_S 2
-#define HELD_US INT64_C(10000000)
-/* Refusals of which a user is told by an event; of the others the PUBACK tells. */
-#define TOLD_PER_SECOND 2
-#define TOLD_BURST_S 2
-#define COMMANDS_BURST_S 2
-#define LINES_PER_SECOND 10
-#define LINES_BURST_S 50
-
-/* Name of the user property that carries a stamp to the service. */
-#define STAMP_NAME "backlog"
 
 struct plugin {
     mosquitto_plugin_id_t *identifier;
     struct options options;
     struct expiries *expiries;
-    struct rates *commands; /* NULL: not limited */
-    struct rates *refusals;
-    struct rates *told;
-    struct rates *lines; /* of the log, of one kind */
-    /* By whether they are at QoS 0, where they pass by what waits at QoS 1. NULL: not limited. */
-    struct backlog *backlogs[2];
+    struct limits *limits;
 };
-
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static const char *client_id_of(const struct mosquitto *client)
-{
-    const char *client_id = mosquitto_client_id(client);
-
-    return client_id ? client_id : "";
-}
 
 static const char *address_of(const struct mosquitto *client)
 {
@@ -98,7 +59,7 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
     if (refusal) {
         return refusal;
     }
-    if (claims.role == ROLE_USER && plugin->commands && rates_is_held(plugin->commands, claims.subject, now_us())) {
+    if (claims.role == ROLE_USER && limits_is_held(plugin->limits, claims.subject)) {
         *rc = REFUSED_FOR_A_WHILE;
         return "its user was cut off for publishing too much";
     }
@@ -112,8 +73,8 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
     if (!expiries_put(plugin->expiries, client_id, event->client, claims.expires_at)) {
         return "out of memory";
     }
-    for (int i = 0; i < 2 && claims.role == ROLE_SERVICE && plugin->backlogs[i]; i++) {
-        backlog_service_connects(plugin->backlogs[i]);
+    if (claims.role == ROLE_SERVICE) {
+        limits_service_connects(plugin->limits);
     }
     return NULL;
 }
@@ -126,40 +87,11 @@ static int on_basic_auth(int event_number, void *event_data, void *userdata)
 
     (void)event_number;
     if (refusal) {
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": refused client %.300s from %s: %s", client_id_of(event->client),
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, PLUGIN_NAME ": refused client %.300s from %s: %s", client_id_of(event->client),
                              address_of(event->client), refusal);
         return rc;
     }
     return MOSQ_ERR_SUCCESS;
-}
-
-/* Of each kind of line some a second: no client may fill the log. */
-__attribute__((format(printf, 3, 4))) static void log_some(struct plugin *plugin, const char *kind, const char *format,
-                                                          ...)
-{
-    char line[1024];
-    va_list arguments;
-
-    if (rates_pass(plugin->lines, kind, now_us())) {
-        va_start(arguments, format);
-        vsnprintf(line, sizeof(line), format, arguments);
-        va_end(arguments);
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": %s", line);
-    }
-}
-
-/* Counts a refused publication of a user. When it is one too many, the user is held and the connection ends: to go on
- * reading what does not end would take the broker's time from all. */
-static bool cut_off(struct plugin *plugin, const char *user, const struct mosquitto *client, int64_t now)
-{
-    if (!plugin->commands
-        || (!rates_is_held(plugin->commands, user, now) && rates_pass(plugin->refusals, user, now))) {
-        return false;
-    }
-    rates_hold(plugin->commands, user, now + HELD_US);
-    log_some(plugin, "cut off", "disconnecting client %.300s: it goes on publishing what is refused",
-             client_id_of(client));
-    return true;
 }
 
 static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_check *event)
@@ -197,94 +129,14 @@ static int on_acl_check(int event_number, void *event_data, void *userdata)
     if (event->access == MOSQ_ACL_READ) {
         return MOSQ_ERR_ACL_DENIED;
     }
-    log_some(plugin, "refused", "refused client %.300s to %s %.300s%s", client_id_of(event->client),
-             event->access == MOSQ_ACL_SUBSCRIBE ? "subscribe to" : "publish to", event->topic ? event->topic : "",
-             event->retain ? ", retained" : "");
+    limits_log(plugin->limits, "refused", "refused client %.300s to %s %.300s%s", client_id_of(event->client),
+               event->access == MOSQ_ACL_SUBSCRIBE ? "subscribe to" : "publish to", event->topic ? event->topic : "",
+               event->retain ? ", retained" : "");
     if (event->access == MOSQ_ACL_WRITE && caller_from_username(mosquitto_client_username(event->client), &caller)
-        && caller.role == ROLE_USER && cut_off(plugin, caller.subject, event->client, now_us())) {
+        && caller.role == ROLE_USER && limits_cut_off(plugin->limits, caller.subject, event->client)) {
         return ENDS_THE_CONNECTION;
     }
     return MOSQ_ERR_ACL_DENIED;
-}
-
-static void tell(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, const char *code,
-                 int64_t wait_ms, int64_t now)
-{
-    if (rates_pass(plugin->told, user, now)) {
-        /* Not all at the same time. */
-        wait_ms += wait_ms * (random() % 512) / 1024 + 1;
-        refusals_publish(plugin->options.topic_root, user, event, code, (uint32_t)wait_ms);
-    }
-}
-
-/* Refused here, a flood does not reach the queue of commands, which all users share and from which the broker drops
- * what is too much without a word. */
-static int refuse_flood(struct plugin *plugin, const char *user, const struct mosquitto_evt_message *event, int64_t now)
-{
-    if (cut_off(plugin, user, event->client, now)) {
-        return ENDS_THE_CONNECTION;
-    }
-    log_some(plugin, "flood", "client %.300s publishes more than its user may", client_id_of(event->client));
-    tell(plugin, user, event, "RATE_LIMITED", rates_wait_us(plugin->commands, user, now) / 1000, now);
-    return REFUSED_AS_TOO_MUCH;
-}
-
-static bool is_message(const char *topic)
-{
-    return strcmp(strrchr(topic, '/') + 1, "sendMessage") == 0;
-}
-
-static bool carries_stamp(const mosquitto_property *properties)
-{
-    char *name;
-    char *value;
-    bool is_found = false;
-    const mosquitto_property *found = mosquitto_property_read_string_pair(properties, MQTT_PROP_USER_PROPERTY, &name,
-                                                                          &value, false);
-
-    while (found && !is_found) {
-        /* 2.1 gives NULL for an empty text. */
-        is_found = name && strcmp(name, STAMP_NAME) == 0;
-        free(name);
-        free(value);
-        found = is_found ? NULL
-                         : mosquitto_property_read_string_pair(found, MQTT_PROP_USER_PROPERTY, &name, &value, true);
-    }
-    return is_found;
-}
-
-/* A command of a user that it may publish: passed on, marked now and then, or refused because there is too much. */
-static int on_command(struct plugin *plugin, const char *user, struct mosquitto_evt_message *event)
-{
-    const int64_t now = now_us();
-    char stamp[STAMP_SIZE];
-
-    if (plugin->commands && !rates_pass(plugin->commands, user, now)) {
-        return refuse_flood(plugin, user, event, now);
-    }
-    if (event->properties && carries_stamp(event->properties)) {
-        log_some(plugin, "stamp", "client %.300s uses a user property that is the broker's", client_id_of(event->client));
-        return MOSQ_ERR_ACL_DENIED;
-    }
-    struct backlog *backlog = plugin->backlogs[event->qos == 0];
-
-    if (!backlog) {
-        return MOSQ_ERR_SUCCESS;
-    }
-    switch (backlog_take(backlog, is_message(event->topic), event->payloadlen, now, stamp)) {
-    case BACKLOG_REFUSED:
-        log_some(plugin, "busy", "client %.300s and others are refused: too much waits for the service",
-                 client_id_of(event->client));
-        tell(plugin, user, event, "BUSY", backlog_wait_ms(backlog), now);
-        return REFUSED_AS_TOO_MUCH;
-    case BACKLOG_STAMPED:
-        /* Without memory for it: a later one carries one, too. */
-        mosquitto_property_add_string_pair(&event->properties, MQTT_PROP_USER_PROPERTY, STAMP_NAME, stamp);
-        break;
-    case BACKLOG_TAKEN:
-        break;
-    }
-    return MOSQ_ERR_SUCCESS;
 }
 
 static int on_message(int event_number, void *event_data, void *userdata)
@@ -298,13 +150,10 @@ static int on_message(int event_number, void *event_data, void *userdata)
         return MOSQ_ERR_ACL_DENIED;
     }
     if (caller.role == ROLE_USER) {
-        return on_command(plugin, caller.subject, event);
+        return limits_on_command(plugin->limits, caller.subject, event);
     }
     if (caller.role == ROLE_SERVICE && topic_is_backlog(plugin->options.topic_root, event->topic)) {
-        /* It is a stamp of one of them, or of an earlier run. */
-        for (int i = 0; i < 2 && plugin->backlogs[i]; i++) {
-            backlog_report(plugin->backlogs[i], event->payload, event->payloadlen, now_us());
-        }
+        limits_on_stamp(plugin->limits, event);
     }
     return MOSQ_ERR_SUCCESS;
 }
@@ -343,7 +192,7 @@ static int on_tick(int event_number, void *event_data, void *userdata)
     event->next_s = 1; /* 2.1 calls again after that time, 2.0 at least ten times a second */
 
     while ((client_id = expiries_take_due(plugin->expiries, last_expired)) != NULL) {
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, NAME ": disconnecting client %.300s: its token has expired", client_id);
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, PLUGIN_NAME ": disconnecting client %.300s: its token has expired", client_id);
         /* With its will, as a client that is cut off. */
         mosquitto_kick_client_by_clientid(client_id, true);
         free(client_id);
@@ -374,31 +223,12 @@ static int register_callbacks(struct plugin *plugin)
                                              plugin);
 
         if (rc != MOSQ_ERR_SUCCESS) {
-            mosquitto_log_printf(MOSQ_LOG_ERR, NAME ": this broker does not support plugin event %d",
+            mosquitto_log_printf(MOSQ_LOG_ERR, PLUGIN_NAME ": this broker does not support plugin event %d",
                                  CALLBACKS[i].event);
             return rc;
         }
     }
     return MOSQ_ERR_SUCCESS;
-}
-
-static bool plugin_make_parts(struct plugin *plugin)
-{
-    const struct options *options = &plugin->options;
-
-    plugin->expiries = expiries_new();
-    plugin->refusals = rates_new(REFUSALS_PER_SECOND, REFUSALS_BURST_S);
-    plugin->told = rates_new(TOLD_PER_SECOND, TOLD_BURST_S);
-    plugin->lines = rates_new(LINES_PER_SECOND, LINES_BURST_S);
-    if (options->commands_per_second > 0) {
-        plugin->commands = rates_new(options->commands_per_second, COMMANDS_BURST_S);
-    }
-    for (int i = 0; i < 2 && options->waiting_commands > 0; i++) {
-        plugin->backlogs[i] = backlog_new(options->waiting_commands);
-    }
-    return plugin->expiries && plugin->refusals && plugin->told && plugin->lines
-           && (plugin->commands || !options->commands_per_second)
-           && ((plugin->backlogs[0] && plugin->backlogs[1]) || !options->waiting_commands);
 }
 
 static void plugin_free(struct plugin *plugin)
@@ -408,12 +238,7 @@ static void plugin_free(struct plugin *plugin)
     }
     options_free(&plugin->options);
     expiries_free(plugin->expiries);
-    rates_free(plugin->commands);
-    rates_free(plugin->refusals);
-    rates_free(plugin->told);
-    rates_free(plugin->lines);
-    backlog_free(plugin->backlogs[0]);
-    backlog_free(plugin->backlogs[1]);
+    limits_free(plugin->limits);
     free(plugin);
 }
 
@@ -437,12 +262,14 @@ PUBLIC int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
         return MOSQ_ERR_NOMEM;
     }
     if (!options_read(options, option_count, &plugin->options, problem, sizeof(problem))) {
-        mosquitto_log_printf(MOSQ_LOG_ERR, NAME ": %s.", problem);
+        mosquitto_log_printf(MOSQ_LOG_ERR, PLUGIN_NAME ": %s.", problem);
         plugin_free(plugin);
         return MOSQ_ERR_INVAL;
     }
     plugin->identifier = identifier;
-    int rc = plugin_make_parts(plugin) ? register_callbacks(plugin) : MOSQ_ERR_NOMEM;
+    plugin->expiries = expiries_new();
+    plugin->limits = limits_new(&plugin->options);
+    int rc = plugin->expiries && plugin->limits ? register_callbacks(plugin) : MOSQ_ERR_NOMEM;
 
     if (rc != MOSQ_ERR_SUCCESS) {
         plugin_free(plugin);

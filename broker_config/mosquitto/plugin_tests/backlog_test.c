@@ -1,5 +1,6 @@
 /* Commands that are counted, stamps that come back, and what has room in between. */
 #include "../plugin/backlog.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,14 +8,6 @@
 
 #define LIMIT 1000
 #define SECOND INT64_C(1000000)
-
-#define CHECK(condition)                                                  \
-    do {                                                                  \
-        if (!(condition)) {                                               \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);       \
-            exit(EXIT_FAILURE);                                           \
-        }                                                                 \
-    } while (0)
 
 static struct backlog *fresh(void)
 {

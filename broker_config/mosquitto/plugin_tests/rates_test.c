@@ -1,19 +1,12 @@
 /* Users within their rate, one that floods, and many beside it. */
 #include "../plugin/rates.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define PER_SECOND 100
 #define SECOND INT64_C(1000000)
-
-#define CHECK(condition)                                                  \
-    do {                                                                  \
-        if (!(condition)) {                                               \
-            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);       \
-            exit(EXIT_FAILURE);                                           \
-        }                                                                 \
-    } while (0)
 
 static int passed(struct rates *rates, const char *user, int attempts, int64_t from_us, int64_t every_us)
 {
