@@ -41,8 +41,6 @@ class Flooded:
     refused: int
     """By whomever, whatever the code."""
     refused_untimed: int
-    told: int
-    """Refusals by the broker of which an event told."""
     disconnected: int
     """How often the broker ended the connection."""
     kept_out: int
@@ -84,7 +82,6 @@ class Flooder:
             stopped=ledger.refused[BY_BROKER],
             refused=ledger.refused.total(),
             refused_untimed=ledger.refused_untimed,
-            told=ledger.told_by_broker,
             disconnected=self._disconnected,
             kept_out=self._kept_out,
             cut_off=len(flooder.cut_off),
@@ -98,7 +95,8 @@ class Flooder:
     async def _connect_again(self, flooder: Chatter, ended: asyncio.Task[str]) -> None:
         while not ended.done():
             try:
-                await self._connect(flooder.new_link(), flooder.user)
+                flooder.link = flooder.new_link()
+                await self._connect(flooder.link, flooder.user)
                 return
             except OSError:
                 self._kept_out += 1

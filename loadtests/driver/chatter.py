@@ -103,12 +103,12 @@ class Chatter:
         }
 
     def new_link(self) -> Link:
-        """A link that is not opened yet, in the place of the present one; what that owes is cut off."""
-        self.link = Link(self._on_publish)
-        self.link.on_refused = self._on_refused_by_broker
+        """A link that is not opened yet, for the place of one that has ended; what that owes is cut off."""
         self.cut_off.update(self.unanswered)
         self.unanswered.clear()
-        return self.link
+        link = Link(self._on_publish)
+        link.on_refused = self._on_refused_by_broker
+        return link
 
     def meet(self, peer: Chatter) -> None:
         """Who it writes to; the first message opens the conversation."""
