@@ -7,7 +7,7 @@ Makefile reads, the headers that fit it.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class MakeBroker(Protocol):
         *,
         edit: Callable[[str], str] | None = None,
         topic_root: str = "chat/v1",
+        limits: Mapping[str, int] | None = None,
     ) -> MosquittoServer:
         """Returns a broker with a data folder and free ports of its own."""
 
@@ -55,7 +56,11 @@ def _broker_factory(folder: Path) -> Iterator[MakeBroker]:
     brokers: list[MosquittoServer] = []
 
     def make(
-        jwt: JwtOptions, *, edit: Callable[[str], str] | None = None, topic_root: str = "chat/v1"
+        jwt: JwtOptions,
+        *,
+        edit: Callable[[str], str] | None = None,
+        topic_root: str = "chat/v1",
+        limits: Mapping[str, int] | None = None,
     ) -> MosquittoServer:
         broker = EditedMosquitto(
             folder / f"broker-{len(brokers)}",
@@ -64,6 +69,7 @@ def _broker_factory(folder: Path) -> Iterator[MakeBroker]:
             jwt=jwt,
             executable=EXECUTABLE,
             topic_root=topic_root,
+            limits=limits,
         )
         if edit is not None:
             broker.edit = edit

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from typing import Unpack
 
-from tests.integration.broker.raw_client import Login, Message, RawClient
+from tests.integration.broker.raw_client import Login, Message, Properties, RawClient
 
 #: What SUBACK says of a refused filter in MQTT 3.1.1.
 FAILURE = 0x80
@@ -51,10 +51,9 @@ class Mqtt311Client(RawClient):
         payload: bytes = b"{}",
         *,
         retain: bool = False,
-        correlation_data: bytes | None = None,
-        user_properties: Sequence[tuple[str, str]] = (),
+        **properties: Unpack[Properties],
     ) -> int:
-        assert (correlation_data, user_properties) == (None, ()), "MQTT 3.1.1 has none"
+        assert not properties, "MQTT 3.1.1 has none"
         packet_id = struct.pack("!H", self._next_packet_id())
         self._write(0x33 if retain else 0x32, _text(topic) + packet_id + payload)
         await self._answer(0x40)

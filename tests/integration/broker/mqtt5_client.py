@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 import mqtt5
 
-from tests.integration.broker.raw_client import Login, Message, RawClient, Will
+from tests.integration.broker.raw_client import Login, Message, Properties, RawClient, Will
 
 NOT_AUTHORIZED = 0x87
 TOO_MUCH = frozenset({0x87, 0x97})
@@ -64,8 +64,7 @@ class Mqtt5Client(RawClient):
         payload: bytes = b"{}",
         *,
         retain: bool = False,
-        correlation_data: bytes | None = None,
-        user_properties: Sequence[tuple[str, str]] = (),
+        **properties: Unpack[Properties],
     ) -> int:
         packet_id = self._next_packet_id()
         packet = mqtt5.PublishPacket(
@@ -74,8 +73,7 @@ class Mqtt5Client(RawClient):
             qos=mqtt5.QoS.AT_LEAST_ONCE,
             retain=retain,
             packet_id=packet_id,
-            correlation_data=correlation_data,
-            user_properties=list(user_properties),
+            **properties,
         )
         self._writer.write(packet.write())
         # By hand: the codec does not know every code that Mosquitto sends, such as 0x95.

@@ -10,6 +10,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 DEADLINE_SECONDS = 10.0
 
@@ -22,6 +23,13 @@ class Message:
     payload: bytes
     correlation_data: bytes | None = None
     user_properties: Sequence[tuple[str, str]] = ()
+
+
+class Properties(TypedDict, total=False):
+    """What a publication may have beside its payload."""
+
+    correlation_data: bytes
+    user_properties: list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +103,7 @@ class RawClient(ABC):
         payload: bytes = b"{}",
         *,
         retain: bool = False,
-        correlation_data: bytes | None = None,
-        user_properties: Sequence[tuple[str, str]] = (),
+        **properties: Unpack[Properties],
     ) -> int:
         """Publishes with QoS 1; returns the reason code of the PUBACK, 0 in MQTT 3.1.1, which has none.
 

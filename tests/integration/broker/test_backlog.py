@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
 import pytest
 
@@ -17,18 +16,14 @@ LIMIT = 300
 STAMP_EVERY = 128
 QOS_NOT_SUPPORTED = 0x9B
 BACKLOG = "chat/v1/service/backlog"
-
-
-def with_limit(commands: int) -> Callable[[str], str]:
-    """Adds the option to the others of the plugin."""
-    option = f"plugin_opt_waiting_commands {commands}"
-    return lambda text: text.replace("\nplugin_opt_jwt_", f"\n{option}\nplugin_opt_jwt_", 1)
+NOBODY_HEARS_IT = {0, 0x10}
+"""PUBACK of what the broker takes, the second one where nobody has subscribed to it."""
 
 
 @pytest.fixture
 def narrow(make_broker: MakeBroker, jwt_options: JwtOptions) -> MosquittoServer:
     """A broker that lets few commands wait."""
-    broker = make_broker(jwt_options, edit=with_limit(LIMIT))
+    broker = make_broker(jwt_options, limits={"waiting_commands": LIMIT})
     broker.start()
     return broker
 
@@ -44,6 +39,17 @@ async def stamps(service: RawClient, commands: int) -> list[str]:
     return [value for each in taken for name, value in each.user_properties if name == "backlog"]
 
 
+async def says_back(service: RawClient, stamp: str) -> None:
+    assert await service.publish(BACKLOG, stamp.encode()) in NOBODY_HEARS_IT
+
+
+async def have_known_backlog(service: RawClient, device: RawClient, user: str) -> None:
+    """From here on it is known how much waits: nothing."""
+    await sends(device, user, STAMP_EVERY)
+    (stamp,) = await stamps(service, STAMP_EVERY)
+    await says_back(service, stamp)
+
+
 async def test_a_service_that_says_nothing_back_is_let_alone(enter: Enter, narrow: MosquittoServer) -> None:
     service = await enter("messaging-service", role="service", broker=narrow)
     await service.subscribe("chat/v1/users/+/commands/+")
@@ -57,10 +63,7 @@ async def test_what_is_too_much_is_refused_where_it_comes_in(enter: Enter, narro
     await service.subscribe("chat/v1/users/+/commands/+")
     alice, bob = [await enter(user, broker=narrow) for user in ("alice", "bob")]
     await alice.subscribe("chat/v1/users/alice/events/+")
-    await sends(bob, "bob", STAMP_EVERY)
-    (stamp,) = await stamps(service, STAMP_EVERY)
-    assert await service.publish(BACKLOG, stamp.encode()) in {0, 0x10}
-    # From here on it is known how much waits.
+    await have_known_backlog(service, bob, "bob")
     assert set(await sends(bob, "bob", LIMIT)) == {0}
     topic = "chat/v1/users/alice/commands/sendMessage"
     assert await alice.publish(topic, correlation_data=b"too much") in TOO_MUCH
@@ -79,7 +82,7 @@ async def test_what_is_too_much_is_refused_where_it_comes_in(enter: Enter, narro
     assert set(await sends(alice, "alice", 5, "markAsRead")) <= TOO_MUCH
     # The service comes on, and there is room again.
     *_, last = await stamps(service, 2 * LIMIT)
-    assert await service.publish(BACKLOG, last.encode()) in {0, 0x10}
+    await says_back(service, last)
     assert await alice.publish(topic) == 0
 
 
@@ -93,7 +96,7 @@ async def test_signals_pass_by_the_queue_and_say_nothing_about_it(
     for _ in range(STAMP_EVERY):
         alice.signal("chat/v1/users/alice/commands/typing")
     (stamp,) = await stamps(service, STAMP_EVERY)
-    await service.publish(BACKLOG, stamp.encode())
+    await says_back(service, stamp)
     # No service has said back a stamp of what waits at QoS 1.
     assert set(await sends(alice, "alice", 3 * LIMIT)) == {0}
     # And of the signals it is known how many wait.
@@ -116,9 +119,7 @@ async def test_stamps_that_are_lost_block_nobody_for_good(enter: Enter, narrow: 
     service = await enter("messaging-service", role="service", broker=narrow)
     await service.subscribe("chat/v1/users/+/commands/+")
     alice = await enter("alice", broker=narrow)
-    await sends(alice, "alice", STAMP_EVERY)
-    (stamp,) = await stamps(service, STAMP_EVERY)
-    await service.publish(BACKLOG, stamp.encode())
+    await have_known_backlog(service, alice, "alice")
     await sends(alice, "alice", LIMIT)
     # The service reads them and says nothing back.
     await stamps(service, LIMIT)
@@ -126,7 +127,7 @@ async def test_stamps_that_are_lost_block_nobody_for_good(enter: Enter, narrow: 
         while (await sends(alice, "alice", 1))[0]:
             await asyncio.sleep(0.05)
     (stamp,) = await stamps(service, 1)
-    await service.publish(BACKLOG, stamp.encode())
+    await says_back(service, stamp)
     assert set(await sends(alice, "alice", LIMIT)) == {0}
 
 
@@ -136,9 +137,7 @@ async def test_another_service_may_be_one_that_says_nothing_back(
     service = await enter("messaging-service", role="service", broker=narrow)
     await service.subscribe("chat/v1/users/+/commands/+")
     alice = await enter("alice", broker=narrow)
-    await sends(alice, "alice", STAMP_EVERY)
-    (stamp,) = await stamps(service, STAMP_EVERY)
-    await service.publish(BACKLOG, stamp.encode())
+    await have_known_backlog(service, alice, "alice")
     assert not set(await sends(alice, "alice", LIMIT)) - {0}
     assert set(await sends(alice, "alice", 1)) <= TOO_MUCH
     await enter("messaging-service", role="service", device="other", broker=narrow)
@@ -156,14 +155,14 @@ async def test_no_client_can_forge_a_stamp(enter: Enter, narrow: MosquittoServer
     received = await service.receive()
     assert (received.payload, list(received.user_properties)) == (b"mine", [("trace", "x"), ("", "y")])
     # What the service says back and is no stamp changes nothing.
-    assert await service.publish(BACKLOG, b"1-1") in {0, 0x10}
+    await says_back(service, "1-1")
     assert set(await sends(alice, "alice", 2 * LIMIT)) == {0}
 
 
 async def test_without_a_limit_nothing_is_stamped(
     enter: Enter, make_broker: MakeBroker, jwt_options: JwtOptions
 ) -> None:
-    broker = make_broker(jwt_options, edit=with_limit(0))
+    broker = make_broker(jwt_options, limits={"waiting_commands": 0})
     broker.start()
     service = await enter("messaging-service", role="service", broker=broker)
     await service.subscribe("chat/v1/users/+/commands/+")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from time import monotonic
 
 import aiomqtt
@@ -25,16 +24,10 @@ CONNECTION_RATE_EXCEEDED = 0x9F
 """CONNACK of Mosquitto 2.1; 2.0 has no other than 0x87 for a plugin."""
 
 
-def with_rate(per_second: int) -> Callable[[str], str]:
-    """Adds the option to the others of the plugin."""
-    option = f"plugin_opt_commands_per_second {per_second}"
-    return lambda text: text.replace("\nplugin_opt_jwt_", f"\n{option}\nplugin_opt_jwt_", 1)
-
-
 @pytest.fixture
 def strict(make_broker: MakeBroker, jwt_options: JwtOptions) -> MosquittoServer:
     """A broker that lets a user publish once a second, and twice at once."""
-    broker = make_broker(jwt_options, edit=with_rate(1))
+    broker = make_broker(jwt_options, limits={"commands_per_second": 1})
     broker.start()
     return broker
 
@@ -87,7 +80,7 @@ async def test_the_service_is_not_limited(enter: Enter, strict: MosquittoServer)
 async def test_nobody_is_limited_where_the_option_says_so(
     enter: Enter, make_broker: MakeBroker, jwt_options: JwtOptions
 ) -> None:
-    broker = make_broker(jwt_options, edit=with_rate(0))
+    broker = make_broker(jwt_options, limits={"commands_per_second": 0})
     broker.start()
     service = await enter("messaging-service", role="service", broker=broker)
     await service.subscribe("chat/v1/users/+/commands/+")
