@@ -8,6 +8,7 @@ written at once. That is a third of a commit's time when messages come one by on
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ class DirectConnection:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._socket = -1
         """Kept here: libpq forgets the socket of a connection that it finds lost."""
+        self._trouble = select.poll()
+        """Tells of what befell the socket, whatever there is to read."""
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._answer: asyncio.Future[PGresult] | None = None
@@ -97,6 +100,7 @@ class DirectConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             loop = asyncio.get_running_loop()
+            self._trouble.unregister(self._socket)
             loop.remove_reader(self._socket)
             loop.remove_writer(self._socket)
             connection.pgconn.finish()
@@ -112,6 +116,7 @@ class DirectConnection:
             await connection.close()
             raise
         self._socket = connection.pgconn.socket
+        self._trouble.register(self._socket, select.POLLERR)
         asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection.pgconn)
         self._connection = connection
         return connection
@@ -145,7 +150,13 @@ class DirectConnection:
     def _on_readable(self, pgconn: PGconn) -> None:
         try:
             pgconn.consume_input()
-            while not pgconn.is_busy():
+            while True:
+                if pgconn.is_busy():
+                    if not self._trouble.poll(0):
+                        return
+                    # Reset behind a part of an answer: libuv, which tells of that once, no longer watches it.
+                    pgconn.consume_input()
+                    continue
                 result = pgconn.get_result()
                 if result is None:
                     # The whole answer is here, or there was no question.

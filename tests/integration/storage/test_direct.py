@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 import pytest
 import pytest_asyncio
+import uvloop
 
 from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
 from service.storage import direct
 from service.storage.arrays import IntArray, Packed, TextArray
 from service.storage.direct import DirectConnection
+from tests.faults.proxy import Direction, FaultProxy
 
 STATEMENTS = {
     "echo": "SELECT $1::text",
@@ -59,6 +66,68 @@ async def test_what_does_not_fit_into_the_socket_at_once_is_written_in_parts(
     texts = ["x" * 200_000 for _ in range(100)]
     rows = await connection.execute("lengths", [TextArray(texts)])
     assert rows == [(200_000,)] * 100
+
+
+@pytest.mark.parametrize("part_bytes", [100, 1_063], ids=["in-its-row", "in-its-last-packet"])
+def test_a_reset_behind_a_part_of_an_answer_is_noticed_at_once(database_url: str, part_bytes: int) -> None:
+    """Both are found in the same turn of the loop, and libuv tells of such a socket only once."""
+    port = urlsplit(database_url).port
+    assert port is not None
+    with fault_proxy_in_a_thread(port) as (proxy, call):
+        connection = DirectConnection(
+            database_url.replace(f":{port}/", f":{proxy.listen_port}/"), STATEMENTS, connect={}
+        )
+
+        async def reset_in_the_middle() -> None:
+            assert await echo(connection, "before") == "before"
+            call(lambda: proxy.reset_in(part_bytes, Direction.TO_CLIENT))
+            statement = asyncio.create_task(echo(connection, "x" * 1_000))
+            # The question is out after one turn; the loop stands still until the reset is there, too.
+            await asyncio.sleep(0)
+            wait_for(lambda: not proxy.open_connections)
+            async with asyncio.timeout(direct._LONGEST_USE_S / 2):
+                with pytest.raises(psycopg.OperationalError):
+                    await statement
+            assert await echo(connection, "after") == "after"
+            connection.close()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(reset_in_the_middle())
+
+
+@contextmanager
+def fault_proxy_in_a_thread(port: int) -> Iterator[tuple[FaultProxy, Callable[[Callable[[], None]], None]]]:
+    """The proxy has a loop of its own; the second value runs something there, and returns when it is done."""
+    proxy, loops = FaultProxy(port), Queue[asyncio.AbstractEventLoop]()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async with proxy:
+            loops.put(asyncio.get_running_loop())
+            await ended.wait()
+
+    async def run(work: Callable[[], None]) -> None:
+        work()
+
+    def call(work: Callable[[], None]) -> None:
+        asyncio.run_coroutine_threadsafe(run(work), loop).result(10)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    loop = loops.get(timeout=10)
+    try:
+        yield proxy, call
+    finally:
+        call(ended.set)
+        thread.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Holds up the thread, and so its loop."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 async def test_a_refused_statement_is_a_typed_error_and_the_connection_stays(
