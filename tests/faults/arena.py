@@ -43,6 +43,7 @@ class Arena:
     combined: bool = False
     """Whether another scenario runs at the same time, so that not everything is this one's doing."""
     counters: Counter[str] = field(default_factory=Counter)
+    measures: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     """What a scenario found itself, beside what the checker finds in the ledger."""
 
@@ -69,6 +70,10 @@ class Arena:
     def note(self, counter: str, n: int = 1) -> None:
         """Counts something for the report: `kills`, `cuts`, `resets` ..."""
         self.counters[counter] += n
+
+    def measure(self, name: str, value: int) -> None:
+        """Keeps a size or a time for the report, the largest of each name."""
+        self.measures[name] = max(value, self.measures.get(name, value))
 
     def violate(self, invariant: str, what: str) -> None:
         """Notes that a promise (I1 to I8) was broken; the run goes on and fails at its end."""

@@ -17,6 +17,9 @@ class Outcome:
     acknowledged: int = 0
     """Messages acknowledged from its beginning to its recovery."""
     counters: Mapping[str, int] = field(default_factory=dict)
+    """How often each thing happened."""
+    measures: Mapping[str, int] = field(default_factory=dict)
+    """Sizes and times, the largest of each."""
     recovery_s: float | None = None
     """From the end of the fault until every pair got through again; None if that was not in time."""
     longest_silence_s: float = 0.0
@@ -31,7 +34,8 @@ class Outcome:
         if self.not_possible is not None:
             return f"{self.scenario.name:<34} not possible here: {self.not_possible}"
         recovered = "not recovered" if self.recovery_s is None else f"recovered in {self.recovery_s:4.1f} s"
-        done = ", ".join(f"{n} {name}" for name, n in sorted(self.counters.items()) if n)
+        noted = sorted({**self.counters, **self.measures}.items())
+        done = ", ".join(f"{n} {name}" for name, n in noted if n)
         return (
             f"{self.scenario.name:<34} {self.acknowledged:>7,} acknowledged, {recovered}, "
             f"longest wait {self.longest_silence_s:4.1f} s, {len(self.violations)} violations"
@@ -50,8 +54,6 @@ class ArenaOutcome:
     classes: Mapping[str, int] = field(default_factory=Counter)
     violations: Sequence[str] = ()
     """What the checker found, and what broke outside any scenario."""
-    kept: str | None = None
-    """Where ledger and logs of a failed run are."""
     seconds: float = 0.0
 
     @property

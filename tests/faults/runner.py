@@ -32,7 +32,7 @@ _STRANGERS = 3
 _SETTLE_S = 1.0
 _QUIET_S = 20.0
 _SHOWN = 20
-"""Violations that are printed; all of them are in the report of a failed run."""
+"""Violations that are printed; all of them are in `violations.txt` of a failed run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ async def run_arena(scenarios: Sequence[Scenario], seed: int, options: Options) 
         run = _Run(folder, seed, options)
         finished = await run.all(possible, outcomes)
         if finished.failed:
-            finished = run.keep(finished, "+".join(scenario.name for scenario in possible))
+            run.keep(finished, "+".join(scenario.name for scenario in possible))
         return finished
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -104,7 +104,7 @@ class _Run:
             seconds=time.monotonic() - started,
         )
 
-    def keep(self, finished: ArenaOutcome, names: str) -> ArenaOutcome:
+    def keep(self, finished: ArenaOutcome, names: str) -> None:
         """Saves ledger, logs and what was found, for whoever looks for the reason."""
         place = ARTEFACTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{names[:80]}-{self._seed}"
         place.mkdir(parents=True)
@@ -118,17 +118,8 @@ class _Run:
         (place / "violations.txt").write_text(f"seed {self._seed}\n" + "\n".join(found) + "\n")
         for violation in found[:_SHOWN]:
             self._options.say(f"  VIOLATION {violation}")
-        kept = str(place.relative_to(REPOSITORY))
+        kept = place.relative_to(REPOSITORY)
         self._options.say(f"  seed {self._seed}, {len(found)} violations; ledger and logs: {kept}")
-        return ArenaOutcome(
-            outcomes=finished.outcomes,
-            seed=finished.seed,
-            acknowledged=finished.acknowledged,
-            classes=finished.classes,
-            violations=finished.violations,
-            kept=kept,
-            seconds=finished.seconds,
-        )
 
     @asynccontextmanager
     async def _arena(self, layout: Layout) -> AsyncIterator[Arena]:
@@ -159,7 +150,7 @@ class _Run:
 
     async def _one(self, arena: Arena, scenario: Scenario) -> Outcome:
         """Fault and recovery of one scenario."""
-        arena.counters, arena.violations = Counter(), []
+        arena.counters, arena.measures, arena.violations = Counter(), {}, []
         before = arena.load.acknowledged()
         arena.load.forget_silence()
         self._ledger.fault(f"begin {scenario.name}")
@@ -174,6 +165,7 @@ class _Run:
             scenario=scenario,
             acknowledged=arena.load.acknowledged() - before,
             counters=dict(arena.counters),
+            measures=dict(arena.measures),
             recovery_s=recovery_s,
             longest_silence_s=arena.load.longest_silence(),
             violations=tuple(arena.violations),
@@ -204,7 +196,8 @@ class _Run:
         if restless:
             self._broken.append(f"I7: {len(restless)} users do not settle: {', '.join(restless[:6])}")
         await collect.collect_views(arena.load, self._ledger, arena.active_grpc_target())
-        await asyncio.to_thread(collect.search_logs, self._ledger, self._folder / "logs")
+        if not await asyncio.to_thread(collect.search_logs, self._ledger, self._folder / "logs"):
+            self._broken.append("I5: there were no logs that could be searched")
         self._complete = True
 
 

@@ -59,7 +59,7 @@ async def restarts_with_many_clients(arena: Arena) -> None:
     for user in idle:
         arena.load.add(user)
     await arena.until(lambda: all(user.is_connected for user in idle), 60.0, "a thousand clients connect")
-    arena.note("clients", len(idle) + 2 * len(arena.load.pairs))
+    arena.measure("clients", len(idle) + 2 * len(arena.load.pairs))
     links = {user: user.links for user in idle}
     await arena.terminate(arena.servers.mosquitto)
     await arena.start(arena.servers.mosquitto)
@@ -68,7 +68,7 @@ async def restarts_with_many_clients(arena: Arena) -> None:
         30.0,
         "a thousand clients come back",
     )
-    arena.note("ms until all clients were back", round(took * 1_000))
+    arena.measure("ms until all clients were back", round(took * 1_000))
 
 
 SCENARIOS: tuple[Scenario, ...] = (

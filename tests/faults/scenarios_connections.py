@@ -14,7 +14,6 @@ _BREAKER_OPENS_S = 1.0
 _FORGOTTEN_S = 2.5
 """After so long nobody remembers an answer: the caches' second, the look-up's deadline, and some."""
 _REVOCATIONS = 1_000
-_STATUSES = ("INTERNAL", "UNAVAILABLE", "UNKNOWN", "RESOURCE_EXHAUSTED")
 
 
 async def killed(arena: Arena) -> None:

@@ -116,14 +116,14 @@ def _is_full(arena: Arena, user: User) -> bool:
 
 def _has_not_grown(arena: Arena, process: ServerProcess, before: int) -> None:
     grown = _resident_bytes(process) - before
-    arena.note(f"KiB by which {process.name} grew", grown // 1024)
+    arena.measure(f"KiB by which {process.name} grew", grown // 1024)
     if grown > _MOST_GROWTH_BYTES:
         arena.violate("I7", f"{process.name} grew by {grown // 1024} KiB for one slow reader")
 
 
 def _is_unchanged(arena: Arena, before: float, during: float) -> None:
-    arena.note("us at the neighbours' p99 before", round(before * 1e6))
-    arena.note("us at the neighbours' p99 meanwhile", round(during * 1e6))
+    arena.measure("us at the neighbours' p99 before", round(before * 1e6))
+    arena.measure("us at the neighbours' p99 meanwhile", round(during * 1e6))
     if during > before * _UNCHANGED_FACTOR + _UNCHANGED_S:
         arena.violate("I7", f"the neighbours' p99 went from {before:.3f} to {during:.3f} s")
 

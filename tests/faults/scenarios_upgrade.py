@@ -58,7 +58,7 @@ async def next_migration(arena: Arena) -> None:
     """A larger table is migrated while everybody writes to it; the service of before it goes on with it."""
     rows = 200_000 if arena.short else 2_000_000
     await asyncio.to_thread(_fill, arena.servers.database_url, rows)
-    arena.note("rows before the migration", rows)
+    arena.measure("rows before the migration", rows)
     folder = _schema_with_next(arena.folder)
     async with LockWatch(arena.servers.database_url).watching() as watch:
         arena.ledger.fault("migration")
@@ -88,7 +88,7 @@ def _without_history(instance: ServiceInstance) -> dict[str, str]:
 
 
 def _judge_locks(arena: Arena, watch: LockWatch) -> None:
-    arena.note("ms that a migration kept writers out", round(watch.longest_held * 1_000))
+    arena.measure("ms that a migration kept writers out", round(watch.longest_held * 1_000))
     if max(watch.longest_held, watch.longest_wait) > _LONGEST_LOCK_S:
         arena.violate(
             "I7",

@@ -21,6 +21,7 @@ def outcome(acknowledged: int, recovery_s: float | None, *violations: str) -> Ou
         scenario=KILLED,
         acknowledged=acknowledged,
         counters={"kills": 3},
+        measures={"ms of the longest take-over": acknowledged},
         recovery_s=recovery_s,
         longest_silence_s=2.5,
         violations=violations,
@@ -37,7 +38,7 @@ def test_a_clean_run_has_its_counts_and_its_bound() -> None:
         )
     ]
     text = report(runs, 7)
-    assert "| **service-killed**: service killed | 2 | 1,500 | 6 kills | 2 | 1.2 s | 2.5 s | 0 |" in text
+    assert "| **service-killed**: service killed | 2 | 1,500 | 6 kills, 1,000 ms of the longest take-over | 2 | 1.2 s | 2.5 s | 0 |" in text
     assert "0 lost of 3,000,000 acknowledged" in text
     assert "1.0e-06" in text
     assert "seed 7" in text
@@ -58,6 +59,6 @@ def test_what_did_not_recover_or_could_not_run_is_told() -> None:
     runs = [ArenaOutcome(outcomes=[outcome(10, None, "I7: late"), not_possible], seed=1, acknowledged=10)]
     assert runs[0].failed
     text = report(runs, 1)
-    assert "| 1 | 10 | 3 kills | 0 | 0.0 s | 2.5 s | 1 |" in text
+    assert "| 1 | 10 | 3 kills, 10 ms of the longest take-over | 0 | 0.0 s | 2.5 s | 1 |" in text
     assert "- `disk-full`: mount failed: permission denied" in text
     assert "not recovered" in outcome(10, None).line()
