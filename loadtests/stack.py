@@ -35,7 +35,7 @@ _LOG_MIB = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchStack:
-    """Where the running servers are; the same programs and settings as `make run`."""
+    """Where the running servers are: those of `make run`, without limits for one user unless asked for."""
 
     folder: Path
     """Everybody's data and logs."""

@@ -23,9 +23,6 @@ class Target:
             return False
         return self.at_most is None or value <= self.at_most
 
-    def __str__(self) -> str:
-        return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
-
 
 TARGETS = (
     Target(workload="saturation", figure="messages_per_second", at_least=8_500),

@@ -7,7 +7,8 @@
 #   JWT_PUBLIC_KEY_FILE    RS256, ES256: a mounted PEM file, likewise
 #   JWT_AUDIENCE           checked where set
 #   JWT_ISSUER             checked where set
-#   COMMANDS_PER_SECOND    of one user; default 1000, 0 for no limit
+#   COMMANDS_PER_SECOND    of one user, up to 1000000; default 1000, 0 for no limit
+#   WAITING_COMMANDS       of all users for the service, up to 30000; see README.md
 #   TOPIC_ROOT             default chat/v1
 #   MQTT_HOST, MQTT_PORT, WEBSOCKET_HOST, WEBSOCKET_PORT   default 0.0.0.0, 1883 and 9001
 set -eu

@@ -39,12 +39,9 @@ class Ledger:
     answered: int = 0
     delivered: int = 0
     marked: int = 0
-    told: int = 0
-    """Receipts that reached the author of the messages, or the other devices of who read them."""
     typing: int = 0
     """Typing signals that reached the other side."""
     duplicates: int = 0
-    unexpected: int = 0
     errors: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     """Messages that were refused and given up, by the code of the refusal."""
@@ -95,8 +92,8 @@ class Chatter:
         self._handlers: dict[str, Callable[[bytes], None]] = {
             "newMessage": self._on_new_message,
             "messageSent": self._on_message_sent,
-            "messageDelivered": self._on_receipt,
-            "messageRead": self._on_receipt,
+            "messageDelivered": lambda payload: None,
+            "messageRead": lambda payload: None,
             "typing": self._on_typing,
             "presence": lambda payload: None,
             "error": self._on_error,
@@ -206,9 +203,6 @@ class Chatter:
         else:
             self.flying.pop(uuid, None)
             self._ledger.refused[BY_BROKER] += 1
-
-    def _on_receipt(self, _payload: bytes) -> None:
-        self._ledger.told += 1
 
     def _on_typing(self, _payload: bytes) -> None:
         self._ledger.typing += 1

@@ -16,7 +16,7 @@ from loadtests.driver.hpack import Decoder, indexed, literals
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _FRAME_HEADER = 9
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+_END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
 _LARGEST_WINDOW = 2**31 - 1
 _LARGEST_FRAME = 2**24 - 1

@@ -36,7 +36,6 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Future[mqtt5.ConnAckPacket | mqtt5.SubAckPacket | None] | None = None
         self.packet_id = 0
-        self.publications_refused = 0
         self.on_refused: Callable[[int], None] = lambda _packet_id: None
         """Gets the packet id of every publication that the broker does not take."""
         self.lost = False
@@ -142,7 +141,6 @@ class Link(asyncio.Protocol):
                 self._on_publish(packet)
             elif type(packet) is mqtt5.PubAckPacket:
                 if packet.reason_code.value >= 0x80:
-                    self.publications_refused += 1
                     self.on_refused(packet.packet_id)
             else:
                 self._on_control(packet)

@@ -82,7 +82,7 @@ class Room:
     """A conversation, and the command with which its sender writes in it."""
 
     def __init__(self, sender: int, recipient: int) -> None:
-        self.sender, self.recipient = sender, recipient
+        self.sender = sender
         first, second = sorted((_user(sender), _user(recipient)))
         text = {"clientMessageId": "{id}", "text": _TEXT}
         place = {"conversationId": str(conversation_id_for("direct", (first, second)))}

@@ -131,9 +131,11 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="the names, and what they do")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="random ones and pairs until the time is over"
+        "--minutes", type=float, default=0.0, help="each once, then by chance until the time is over"
     )
-    parser.add_argument("--at-once", type=int, default=1, help="arenas side by side; not with --minutes")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="arenas side by side, with no --minutes or --report"
+    )
     parser.add_argument("--arena", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, default=300.0, help="messages per second, all users together")
     parser.add_argument("--report", type=Path, help="write a report in Markdown")

@@ -49,8 +49,6 @@ class User:
         self.hearing = Hearing(profile, ledger, self.outbox)
         self.writing = False
         """Whether it writes new messages."""
-        self.marking = True
-        """Whether it marks what it gets."""
         self.links = 0
         """Connections so far."""
         self.failure: Exception | None = None
@@ -80,7 +78,7 @@ class User:
     def is_settled(self) -> bool:
         """Whether nothing of its own is outstanding, and nothing is missing that it knows of."""
         hearing = self.hearing
-        has_to_read = self.marking and self._read_goal() > hearing.confirmed_read
+        has_to_read = self._read_goal() > hearing.confirmed_read
         return not (len(self.outbox) or hearing.sync_due is not None or hearing.view.has_gap or has_to_read)
 
     async def run(self) -> None:
@@ -125,7 +123,7 @@ class User:
         if sync_due is not None and now >= sync_due:
             self.hearing.sync_due = now + RETRY_S
             self._publish("sync", {**self._after(self.hearing.view.head), "requestId": sync_request_id(now)})
-        if self.marking and now >= self._mark_due:
+        if now >= self._mark_due:
             self._mark_due = now + _MARK_EVERY_S
             self._mark(now)
 

@@ -164,16 +164,13 @@ def search_metrics(ledger: Ledger, pages: Iterable[str | None]) -> None:
         ledger.leaks("a metrics page", (page or "").encode())
 
 
-async def search_redis(ledger: Ledger, url: str) -> int:
-    """Searches all keys and values of Redis; returns how many keys there were."""
-    keys = 0
+async def search_redis(ledger: Ledger, url: str) -> None:
+    """Searches all keys and values of Redis."""
     async with Redis.from_url(url) as redis:
         async for key in redis.scan_iter(count=1_000):
-            keys += 1
             ledger.leaks("a Redis key", _bytes(key))
             for part in await _parts(redis, key):
                 ledger.leaks("a Redis value", _bytes(part))
-    return keys
 
 
 async def _parts(redis: Redis, key: bytes | str) -> Iterable[bytes | str]:

@@ -37,10 +37,6 @@ class ConnectionsControl:
         )
         self._write()
 
-    def are_connected(self, user: str, other: str) -> bool:
-        """What it says now of the two."""
-        return _pair(user, other) in self._pairs
-
     async def connect(self, pairs: Iterable[tuple[str, str]]) -> None:
         """From now on these are connected, too."""
         self._pairs |= {_pair(*pair) for pair in pairs}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from devstack import processes
 
-_PAGE_KIB = 1_024
+_KIB_PER_MIB = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def held_by(process_id: int) -> Mapping[str, float]:
     status = [_status(each) for each in family]
     descriptors = [target for each in family for target in _descriptors(each)]
     return {
-        "memory MiB": sum(each.get("RssAnon", 0) for each in status) / _PAGE_KIB,
+        "memory MiB": sum(each.get("RssAnon", 0) for each in status) / _KIB_PER_MIB,
         "threads": sum(each.get("Threads", 0) for each in status),
         "file descriptors": len(descriptors),
         "connections": sum(target.startswith("socket:") for target in descriptors),

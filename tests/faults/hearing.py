@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from typing import Any
 
 import mqtt5
@@ -37,8 +36,6 @@ class Hearing:
         """The longest time between two acknowledgements."""
         self.received_at = 0.0
         """When it last got a message of its peer's that it did not have."""
-        self.errors: Counter[str] = Counter()
-        """By code."""
         self.sync_due: float | None = None
         """When to ask for changes (again); None while nothing is missing."""
         self.final_pages: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -151,7 +148,6 @@ class Hearing:
     def _on_error(self, payload: dict[str, Any]) -> None:
         now, key, command = self._ledger.now(), payload.get("clientMessageId"), payload["command"]
         retryable, retry_after_ms = payload["retryable"], payload.get("retryAfterMs")
-        self.errors[payload["code"]] += 1
         self._ledger.record(
             Refused(
                 at=now,

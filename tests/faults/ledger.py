@@ -227,7 +227,6 @@ class Ledger:
     """All records of one arena, in the order in which they were made."""
 
     def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.file = file
         self.now = clock
         """For `at`."""
         self._records: dict[type[Any], list[Any]] = defaultdict(list)

@@ -83,7 +83,7 @@ class Load:
     def new_pair(self, name: str, *, per_second: float, connected: bool = True) -> Pair:
         """Two users `{name}-a` and `{name}-b` with a canary word; they act once they are in `add`.
 
-        Every other pair comes by TCP instead of WebSocket, every third keeps its session.
+        Every fourth pair comes by TCP instead of WebSocket, every third keeps its session.
         """
         number = len(self.pairs)
         canary = f"canary{self._chance.getrandbits(64):016x}"

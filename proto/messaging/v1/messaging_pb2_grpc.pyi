@@ -8,7 +8,8 @@ Every call carries the end user's JWT in the `authorization` metadata
 ("Bearer <token>"); the user it names is the only source of identity. A
 conversation that does not exist and one that the caller takes no part in
 both answer NOT_FOUND. Errors carry the closed code of the MQTT protocol in
-the trailing metadata `error-code`, and `error-retryable` ("true"/"false").
+the trailing metadata `error-code`, `error-retryable` ("true"/"false") and,
+where it is known when to come back, `error-retry-after-ms`.
 """
 
 from collections import abc as _abc
