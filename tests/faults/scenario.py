@@ -122,13 +122,13 @@ def together(first: Scenario, second: Scenario) -> Scenario:
         raise ValueError(f"{first.name} and {second.name} both stop and start: {first.controls}")
 
     async def run(arena: Arena) -> None:
-        arena.combined = True
+        arena.combined, arena.at_work = True, 2
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_run(first, arena))
                 tasks.create_task(_run(second, arena))
         finally:
-            arena.combined = False
+            arena.combined, arena.at_work = False, 1
 
     return Scenario(
         name=f"{first.name}+{second.name}",
@@ -145,4 +145,7 @@ def together(first: Scenario, second: Scenario) -> Scenario:
 
 
 async def _run(scenario: Scenario, arena: Arena) -> None:
-    await scenario.run(arena)
+    try:
+        await scenario.run(arena)
+    finally:
+        arena.at_work -= 1
