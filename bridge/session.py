@@ -69,13 +69,12 @@ class Session(Connection):
         """Whether every delivery is acknowledged, and that is written."""
         return not (self._unacknowledged or self.out)
 
-    def connect(self, username: str, password: bytes) -> None:
-        """See `Connection.connect`.
+    def link_lost(self) -> None:
+        """See `Connection.link_lost`.
 
-        Deliveries of an earlier link can no longer be acknowledged; the
-        broker sends them again (4.4).
+        Deliveries of the link can no longer be acknowledged; the broker sends them again (4.4).
         """
-        super().connect(username, password)
+        super().link_lost()
         self._link += 1
         self._unacknowledged.clear()
 

@@ -121,7 +121,7 @@ class BrokerLinks:
         for connection in self._ready:
             if connection.out and connection in self._sockets:
                 self._sockets[connection].write(connection.data_to_send())
-        if not self._session.unacknowledged and self.is_idle:
+        if self.is_idle:
             self._idle.set()
 
     async def drain(self) -> None:
@@ -153,6 +153,8 @@ class BrokerLinks:
                 connection.link_lost()
                 socket.abort()
             self._sockets = {}
+            if self.is_idle:
+                self._idle.set()
 
     async def _open(self, connection: Connection) -> None:
         loop, options = asyncio.get_running_loop(), self._options

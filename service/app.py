@@ -42,9 +42,9 @@ from service.use_cases.get_history import GetHistory
 from service.use_cases.get_message_receipts import GetMessageReceipts
 from service.use_cases.get_preferences import GetPreferences
 from service.use_cases.get_presence import GetPresence
+from service.use_cases.hide_presence import HidePresence
 from service.use_cases.list_conversations import ListConversations
 from service.use_cases.open_conversation import OpenConversation
-from service.use_cases.presence_ports import PresenceUnavailable
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.sync_conversation import SyncConversation
 from service.use_cases.take_turns import TakeTurns
@@ -53,6 +53,9 @@ _log = structlog.get_logger(__name__)
 
 _COMMIT_CONNECTIONS = 2
 """For resends and what else is out of the ordinary; new messages and marks have their own."""
+_MARKER_MARGIN_S = 1.8
+"""Beyond the deadline of a lookup: its two operations on Redis, and more."""
+_HIDE_GRACE_S = 1.0
 
 
 class App:
@@ -89,7 +92,7 @@ class App:
         self._turns = TakeTurns(self._lease, self._serve)
         self._active: ActiveBridge | None = None
         self._preferences = PostgresPreferences(self._database)
-        self._hiding: set[asyncio.Task[None]] = set()
+        self._hide = HidePresence(self._presence_store, self._preferences)
         self._grpc = self._wire_grpc()
         self._http = OperationsServer(
             operations_app(self.readiness), host=settings.http_host, port=settings.http_port
@@ -103,6 +106,7 @@ class App:
             str(settings.redis_url),
             positive_ttl=settings.connections_cache_shared_s,
             negative_ttl=settings.connections_cache_negative_s,
+            marker_ttl=settings.connections_deadline_ms / 1000 + _MARKER_MARGIN_S,
         )
         self._channel = open_channel(settings.connections_target)
         client = ConnectionsClient(
@@ -150,21 +154,13 @@ class App:
         """Over gRPC; a standby leaves what there is to tell to the active instance's next sweep."""
         if self._active is not None:
             self._active.presence.preferences_changed(user)
-            return
-        task = asyncio.create_task(self._hide(user), name="hide")
-        self._hiding.add(task)
-        task.add_done_callback(self._hiding.discard)
+        else:
+            self._hide.preferences_changed(user)
 
     def _tell_own(self, user: UserId, preferences: Preferences) -> None:
         """Only the active instance has a way to the user's devices."""
         if self._active is not None:
             self._active.signals.preferences(user, preferences)
-
-    async def _hide(self, user: UserId) -> None:
-        try:
-            await self._presence_store.hide(user, (await self._preferences.of(user)).invisible)
-        except (PresenceUnavailable, Rejected) as error:
-            _log.warning("presence_not_hidden", user_id=user, error=type(error).__name__)
 
     async def readiness(self) -> Readiness:
         """What must be there to serve; the broker's links are the active instance's, here or elsewhere."""
@@ -207,6 +203,7 @@ class App:
             await asyncio.gather(turns, self._grpc.stop(self._settings.shutdown_grace_s / 2))
             self._http.should_exit = True
             await http
+        await self._hide.aclose(_HIDE_GRACE_S)
         await self._connections.aclose()
         await self._redis.aclose()
         await self._presence_store.aclose()

@@ -97,9 +97,12 @@ class MemoryMessages:
         for mark, seq in aimed:
             at = self._positions.get((mark.conversation_id, mark.user_id), Positions())
             if seq is not None:
+                read = max(at.read_seq, seq if mark.is_read else 0)
+                is_shown = read > at.read_seq and mark.user_id not in self.hiding
                 self._positions[mark.conversation_id, mark.user_id] = Positions(
                     delivered_seq=max(at.delivered_seq, seq),
-                    read_seq=max(at.read_seq, seq if mark.is_read else 0),
+                    read_seq=read,
+                    shown_read_seq=read if is_shown else at.shown_read_seq,
                 )
         movers: set[tuple[ConversationId, UserId, bool]] = set()
         return [None if seq is None else self._position(mark, seq, before, movers) for mark, seq in aimed]
@@ -124,7 +127,7 @@ class MemoryMessages:
             reached_at=reached_at,
             moved=moved,
             moved_delivered=moved and seq > old.delivered_seq,
-            visible=not mark.is_read or mark.user_id not in self.hiding,
+            visible=not mark.is_read or now <= new.shown_read_seq,
         )
 
     def _seq(self, mark: Mark) -> int | None:

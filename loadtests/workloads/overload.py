@@ -18,7 +18,7 @@ from loadtests.workloads.traffic import Books, connecting, latency_figures, writ
 TIMES = 3
 """Of the peak's rate that is offered."""
 STEADY_RATE = 300.0
-_TICK_S = 0.02
+_TICK_S = 0.05
 _MOST_TOGETHER = 100
 _SLICE_S = 0.5
 _PATIENCE_S = 60.0

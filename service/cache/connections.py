@@ -220,7 +220,11 @@ class CachedConnections:
             raise
         LOOKUPS.labels("connections_service", "connected" if connected else "not_connected").inc()
         if self._shared is not None and not flight.overtaken:
-            await self._shared.put(pair, connected)
+            if flight.is_refresh and not connected:
+                # The shared answer is a positive one still, and would be believed to its end.
+                await self._shared.mark_changed(pair)
+            else:
+                await self._shared.put(pair, connected)
         return connected, self._ttl(connected)
 
     def _ttl(self, connected: bool) -> float:

@@ -63,7 +63,7 @@ class Position:
     moved_delivered: bool
     """Whether this mark moved the delivered position, as reading may do too."""
     visible: bool
-    """Whether the counterpart may know: always for delivered, for read if the user allows."""
+    """Whether the counterpart may know: always for delivered, for read if the user allowed it when it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

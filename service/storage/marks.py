@@ -35,7 +35,8 @@ WITH aimed AS MATERIALIZED (
     FROM aimed
     GROUP BY member, conversation_id, user_id
 ), locked AS MATERIALIZED (
-    SELECT goal.member, p.conversation_id, p.user_id, p.delivered_seq, p.read_seq, goal.delivered, goal.read,
+    SELECT goal.member, p.conversation_id, p.user_id, p.delivered_seq, p.read_seq, p.shown_read_seq,
+           goal.delivered, goal.read,
            coalesce((SELECT read_receipts FROM preference WHERE user_id = p.user_id), true) AS shows
     FROM participant AS p
     JOIN goal USING (conversation_id, user_id)
@@ -61,7 +62,9 @@ WITH aimed AS MATERIALIZED (
     SELECT conversation_id, user_id, true, read, shows, reached_at
     FROM participation WHERE read > read_seq
 )
-SELECT member, 0 AS place, delivered_seq, read_seq, delivered, read, shows, reached_at FROM participation
+SELECT member, 0 AS place, delivered_seq, read_seq, delivered, read,
+       CASE WHEN shows AND read > read_seq THEN read ELSE shown_read_seq END, reached_at
+FROM participation
 UNION ALL
 SELECT member, place, seq, NULL, NULL, NULL, NULL, NULL FROM aimed
 """
@@ -89,7 +92,8 @@ class _Participation:
     read_before: int
     delivered: int
     read: int
-    shows: bool
+    shown_read: int
+    """Up to where others may see it afterwards."""
     reached_at: datetime
 
     def span(self, is_read: bool) -> tuple[int, int]:
@@ -147,7 +151,7 @@ def _positions(
             reached_at=participation.reached_at,
             moved=moved,
             moved_delivered=moved and seq > participation.delivered_before,
-            visible=participation.shows or not mark.is_read,
+            visible=not mark.is_read or after <= participation.shown_read,
         )
     return positions, unmoved
 

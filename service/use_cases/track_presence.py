@@ -209,14 +209,17 @@ class TrackPresence:
             await self._tell.newcomer(user)
 
     def _follow_up(self, report: SessionReport, noted: Noted) -> None:
-        user = report.user_id
-        if noted.state is PresenceState.OFFLINE:
+        user, is_here = report.user_id, noted.state is not PresenceState.OFFLINE
+        # A wish of another instance may have ended with it: what it was about is looked up again.
+        is_unknown = is_here and user not in self._remembered
+        if not is_here:
             self._on_gone(user)
         elif noted.is_told:
             self._remember(user)
-        forgotten = noted.state is PresenceState.OFFLINE and user in self._remembered
-        if noted.is_new_session or not noted.is_told or forgotten:
-            self._want(user, _Wish(is_new_session=noted.is_new_session, was_present=forgotten))
+        forgotten = not is_here and user in self._remembered
+        if noted.is_new_session or not noted.is_told or forgotten or is_unknown:
+            wish = _Wish(reload=is_unknown, is_new_session=noted.is_new_session, was_present=forgotten)
+            self._want(user, wish)
 
     def _want(self, user: UserId, wish: _Wish) -> None:
         known = self._waiting.get(user)

@@ -40,6 +40,15 @@ class Adapters:
                     "INSERT INTO preference (user_id, read_receipts) VALUES (%s, false)", (user,)
                 )
 
+    async def show(self, user: UserId) -> None:
+        """For who has hidden it until now."""
+        self.hiding.remove(user)
+        if self.database is not None:
+            async with self.database.connection() as connection:
+                await connection.execute(
+                    "UPDATE preference SET read_receipts = true WHERE user_id = %s", (user,)
+                )
+
 
 def lose_in_postgresql(database_url: str) -> Callable[[], None]:
     def lose() -> None:

@@ -97,6 +97,35 @@ async def test_who_hides_reading_shows_having(adapters: Adapters) -> None:
     assert (read.visible, had.visible) == (False, True)
 
 
+async def test_what_was_hidden_stays_hidden_when_it_is_marked_again(adapters: Adapters) -> None:
+    """A mark that is delivered again is told again, and by now its user may show what it reads."""
+    ids = await messages(adapters.writer, 3)
+    await adapters.hide(BOB)
+    await advance(adapters.writer, mark(ids[1]))
+    await adapters.show(BOB)
+    for older in (ids[1], ids[0]):
+        (again,) = await advance(adapters.writer, mark(older))
+        assert again is not None
+        assert (again.seq, again.moved, again.visible) == (2, False, False)
+    (newer,) = await advance(adapters.writer, mark(ids[2]))
+    (newer_again,) = await advance(adapters.writer, mark(ids[2]))
+    assert newer is not None
+    assert newer_again is not None
+    assert (newer.moved, newer.visible) == (True, True)
+    assert (newer_again.moved, newer_again.visible) == (False, True)
+
+
+async def test_what_was_shown_stays_shown_when_its_reader_hides(
+    adapters: Adapters,
+) -> None:
+    ids = await messages(adapters.writer, 2)
+    await advance(adapters.writer, mark(ids[1]))
+    await adapters.hide(BOB)
+    (again,) = await advance(adapters.writer, mark(ids[1]))
+    assert again is not None
+    assert (again.moved, again.visible) == (False, True)
+
+
 async def test_reading_what_was_had_already_does_not_tell_that_it_was_had(adapters: Adapters) -> None:
     """Who hides reading would give the moment of it away with a second delivery."""
     ids = await messages(adapters.writer, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -129,6 +130,24 @@ async def test_draining_waits_for_confirmations_and_leaves_the_rest_to_the_next_
         assert successor.sessions_lost == 0
         # What was taken is acknowledged: it does not come again.
         assert (await successor.take()).payload == b"too late"
+
+
+async def test_draining_does_not_wait_for_commands_of_a_link_that_is_lost(
+    mosquitto_server: MosquittoServer, run_bridge: RunBridge, user: User
+) -> None:
+    async with AsyncExitStack() as network:
+        proxy = await network.enter_async_context(tcp_proxy(mosquitto_server.mqtt_port))
+        async with run_bridge(port=proxy.listen_port) as bridge:
+            await user.command(b"taken")
+            delivery = await bridge.take()
+            draining = asyncio.create_task(bridge.links.drain())
+            # The broker cannot be reached any more.
+            await network.aclose()
+            await asyncio.wait_for(draining, 10)
+            bridge.session.acknowledge(delivery)
+            assert bridge.links.is_idle
+    async with run_bridge() as successor:
+        assert said(await successor.take()) == (b"taken", True)
 
 
 async def test_without_the_lease_no_link_is_made_and_those_there_are_stay(

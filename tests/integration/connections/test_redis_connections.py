@@ -290,6 +290,25 @@ async def test_two_instances_share_answers_and_changes(redis_url: str, clock: Cl
         assert await second.are_connected(ALICE, BOB) is False
 
 
+async def test_a_refresh_that_finds_a_pair_disconnected_ends_the_shared_answer(
+    redis_url: str, clock: Clock
+) -> None:
+    """Else the shared answer would connect the pair again as soon as memory has forgotten."""
+    script = ScriptedConnections()
+    script.connect(ALICE, BOB)
+    async with layer_on(redis_url, clock) as layer:
+        source = MemorySource(script)
+        directory = CachedConnections(source, layer, positive_ttl=10.0, negative_ttl=5.0, clock=clock)
+        assert await directory.are_connected(ALICE, BOB) is True
+        script.disconnect(ALICE, BOB)
+        clock.now += 9.8
+        assert directory.known(ALICE, BOB) is True
+        await directory.aclose()
+        clock.now += 5.1
+        assert directory.known(ALICE, BOB) is None
+        assert await directory.are_connected(ALICE, BOB) is False
+
+
 async def test_a_lookup_in_flight_elsewhere_cannot_put_the_stale_answer_back(
     redis_url: str, clock: Clock
 ) -> None:

@@ -158,8 +158,10 @@ def test_deliveries_of_a_lost_link_are_not_acknowledged_on_the_next() -> None:
     session = connected_session()
     (old,) = deliveries(session, command(1))
     session.link_lost()
-    link_up(session, session_present=True)
     assert session.is_idle
+    session.acknowledge(old)
+    assert session.is_idle
+    link_up(session, session_present=True)
     (again,) = deliveries(session, command(1, duplicate=True))
     session.acknowledge(old)
     assert session.data_to_send() == b""

@@ -267,6 +267,17 @@ async def test_an_invisible_user_is_offline_and_shows_again_as_it_is(world: Worl
     assert world.news() == [(BOB, ALICE, AWAY)]
 
 
+async def test_another_instance_that_takes_over_looks_up_who_became_invisible_meanwhile(world: World) -> None:
+    await world.says(ALICE, ONLINE)
+    world.news()
+    # The wish of the first instance to store it ends with that instance.
+    await world.set_preferences(ALICE, read_receipts=None, invisible=True)
+    heartbeat = SessionReport(user_id=ALICE, session_id="s1", state=ONLINE)
+    world.other.report(heartbeat)
+    await world.settle(world.other)
+    assert world.news() == [(BOB, ALICE, OFFLINE)]
+
+
 async def test_presence_is_given_of_connected_counterparts_only(world: World) -> None:
     await world.says(ALICE, AWAY)
     found = await world.get(BOB, [ALICE, UserId("zoe"), CAROL, ALICE, BOB])
