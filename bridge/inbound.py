@@ -50,6 +50,8 @@ _CONCURRENT_READS = 16
 """Pages read at once for clients that catch up; the others wait their turn."""
 _SYNCS_OF_ONE_USER = 64
 """More at once are refused: a client catches up in many conversations, not in all of them at once."""
+_SYNCS = 10_000
+"""More at once of all users are refused: who waits for longer than that has asked again."""
 _SEND = "sendMessage"
 _NO_SUCH_COMMAND = Rejection(ErrorCode.UNKNOWN_COMMAND, "no such command")
 _TOO_MANY_AT_ONCE = Rejection(ErrorCode.BUSY, "too many commands at once", 1_000)
@@ -95,6 +97,7 @@ class Inbound:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_CONCURRENT_READS)
         self._syncing: Counter[UserId] = Counter()
+        self._syncs = 0
         self._asking: Lanes[tuple[CommandTopic, Delivery]] = Lanes(self._ask, limit=lane_limit)
         """Users near their limits: their commands wait for the count of all instances."""
         self._commands: dict[str, Callable[[UserId, Delivery], None]] = {
@@ -235,9 +238,10 @@ class Inbound:
     def _on_sync(self, user_id: UserId, delivery: Delivery) -> None:
         """Acknowledged before it is answered: it changes nothing, and who hears nothing asks again."""
         payload = parse(SyncPayload, delivery.payload)
-        if self._syncing[user_id] >= _SYNCS_OF_ONE_USER:
+        if self._syncing[user_id] >= _SYNCS_OF_ONE_USER or self._syncs >= _SYNCS:
             raise Rejected(ErrorCode.BUSY, "too many syncs at once", retry_after_ms=1_000)
         self._syncing[user_id] += 1
+        self._syncs += 1
         self._outbound.acknowledge(delivery)
         request = Request(delivery=delivery, user_id=user_id, command="sync", request_id=payload.request_id)
         self._start(self._answer_sync(request, payload), name="sync")
@@ -258,6 +262,7 @@ class Inbound:
         except Exception:
             result = incident("sync", payload.conversation_id)
         finally:
+            self._syncs -= 1
             self._syncing[request.user_id] -= 1
             if not self._syncing[request.user_id]:
                 del self._syncing[request.user_id]

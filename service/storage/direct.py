@@ -51,6 +51,10 @@ class DirectConnection:
         self._trouble = select.poll()
         """Tells of what befell the socket, whatever there is to read."""
         self._turn = asyncio.Lock()
+        self._free = asyncio.Event()
+        """Whether no answer is outstanding; one may be whose caller is gone."""
+        self._free.set()
+        self._asked_at = 0.0
         self._waiting = 0
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
@@ -69,7 +73,8 @@ class DirectConnection:
         """All rows of the statement of this name, which is a transaction of its own.
 
         Raises `psycopg.Error` when the server refuses or is lost, and `TimeoutError` when it does not
-        answer within eight seconds; what became of the statement is not known then.
+        answer within eight seconds; what became of the statement is not known then, nor when its caller
+        is cancelled. Then the next statement waits for the answer that nobody wants any more.
         """
         self._waiting += 1
         try:
@@ -82,18 +87,27 @@ class DirectConnection:
         self, statement: str, parameters: Sequence[Parameter], make_row: Callable[[Sequence[Any]], Any]
     ) -> list[Any]:
         try:
+            if not self._free.is_set():
+                await self._until_free()
             connection = self._connection or await self._open()
             result = await self._run(connection.pgconn, statement, parameters)
             if result.status != ExecStatus.TUPLES_OK:
                 raise psycopg.errors.error_from_result(result)
-        except (psycopg.OperationalError, asyncio.CancelledError):
-            # A late answer must not be taken for the next statement's.
+        except psycopg.OperationalError:
             self.close()
             notice_cancellation()
             raise
         transformer = Transformer(connection)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, make_row)
+
+    async def _until_free(self) -> None:
+        """Waits for the answer to a caller who is gone; who owes one for too long is given up."""
+        try:
+            async with asyncio.timeout_at(self._asked_at + _LONGEST_USE_S):
+                await self._free.wait()
+        except TimeoutError:
+            self.close()
 
     def close(self) -> None:
         """Closes the connection; `execute` makes a new one."""
@@ -104,6 +118,7 @@ class DirectConnection:
             loop.remove_reader(self._socket)
             loop.remove_writer(self._socket)
             connection.pgconn.finish()
+            self._free.set()
             self._on_closed()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
@@ -122,7 +137,9 @@ class DirectConnection:
         return connection
 
     async def _run(self, pgconn: PGconn, statement: str, parameters: Sequence[Parameter]) -> PGresult:
-        self._answer, self._result = asyncio.get_running_loop().create_future(), None
+        loop = asyncio.get_running_loop()
+        self._answer, self._result, self._asked_at = loop.create_future(), None, loop.time()
+        self._free.clear()
         try:
             pgconn.send_query_prepared(
                 statement.encode(),
@@ -160,18 +177,19 @@ class DirectConnection:
                 result = pgconn.get_result()
                 if result is None:
                     # The whole answer is here, or there was no question.
+                    self._free.set()
                     if self._answer is not None and not self._answer.done() and self._result is not None:
                         self._answer.set_result(self._result)
                     return
                 self._result = result
         except psycopg.OperationalError as error:
             self._fail(error)
-            # A lost socket stays readable for good.
-            self.close()
 
     def _fail(self, error: Exception) -> None:
+        """The connection is lost: its socket would stay readable for good."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+        self.close()
 
 
 class DirectPool:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 from urllib.parse import urlsplit
@@ -174,6 +174,48 @@ async def test_a_cancelled_callers_answer_is_nobody_elses(connection: DirectConn
     with pytest.raises(asyncio.CancelledError):
         await sleeping
     assert await echo(connection, "mine") == "mine"
+
+
+async def test_callers_that_go_away_leave_the_connection(connection: DirectConnection) -> None:
+    """Whoever asks for more than the connection can give must not cost it its connection, too."""
+    process_id = await backend(connection)
+    for seconds in (b"0.05", b"0"):
+        gone = [asyncio.create_task(connection.execute("sleep", [Packed(seconds)])) for _ in range(3)]
+        await asyncio.sleep(0)
+        for caller in gone:
+            caller.cancel()
+        assert all(
+            isinstance(end, asyncio.CancelledError)
+            for end in await asyncio.gather(*gone, return_exceptions=True)
+        )
+        assert await backend(connection) == process_id
+
+
+async def test_a_lost_connection_that_owes_an_answer_to_nobody_is_made_again(
+    connection: DirectConnection, database_url: str
+) -> None:
+    process_id = await backend(connection)
+    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"30")]))
+    await asyncio.sleep(0)
+    sleeping.cancel()
+    await asyncio.to_thread(terminate, database_url, process_id)
+    assert await echo(connection, "again") == "again"
+
+
+async def test_who_owes_an_answer_for_too_long_is_given_up_though_its_callers_go_earlier(
+    connection: DirectConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_LONGEST_USE_S", 0.5)
+    process_id = await backend(connection)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await connection.execute("sleep", [Packed(b"30")])
+    answer = None
+    while answer is None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                answer = await backend(connection)
+    assert answer != process_id
 
 
 async def test_a_server_that_does_not_answer_is_given_up(

@@ -7,17 +7,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from typing import Any, cast
+from uuid import uuid4
 
 import mqtt5
 import pytest
 
+from bridge import inbound
 from bridge.dead_letters import DeadLetters
 from bridge.inbound import Inbound, RateLimits
 from bridge.outbound import Outbound, Request
 from bridge.publisher import Publisher
 from bridge.session import Session
 from bridge.topics import Topics
-from service.domain.errors import ErrorCode, Rejection
+from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.use_cases.commit_commands import Command
 from service.use_cases.send_message import SendCommand
 from tests.asyncapi_schemas import validator
@@ -62,6 +64,7 @@ class Door:
         commands: MemoryRateLimit | None = None,
         lane_limit: int = 100,
         pipeline: Any = None,
+        sync: Any = None,
     ) -> None:
         self.session: Session = connected_session()
         self.publisher = Publisher(PUBLISHER_OPTIONS, self.session.acknowledge)
@@ -78,7 +81,7 @@ class Door:
             topics,
             outbound,
             cast(Any, self.pipeline),
-            broken,
+            sync or broken,
             broken,
             limits,
             letters,
@@ -223,6 +226,36 @@ async def test_a_full_lane_is_busy() -> None:
     await until(lambda: len(door.session.out) > 0)
     assert door.pipeline.texts == ["a"]
     assert door.written()[0][0]["code"] == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize("users", [["alice"], ["alice", "bob", "carol"]])
+async def test_syncs_beyond_what_may_wait_are_busy_until_one_is_answered(
+    users: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_SYNCS_OF_ONE_USER" if len(users) == 1 else "_SYNCS", 2)
+    gate = asyncio.Event()
+
+    async def sync(*_: object, **__: object) -> None:
+        await gate.wait()
+        raise Rejected(ErrorCode.CONVERSATION_NOT_FOUND, "none")
+
+    door = Door(sync=sync)
+
+    def ask(number: int) -> None:
+        body = {"conversationId": str(uuid4()), "afterSeq": 0}
+        door.publish(f"users/{users[number % len(users)]}/commands/sync", json.dumps(body).encode())
+
+    for number in range(3):
+        ask(number)
+    (error,), acknowledged = door.written()
+    assert (error["code"], error["retryAfterMs"], len(acknowledged)) == ("BUSY", 1_000, 3)
+    gate.set()
+    await until(lambda: len(door.session.out) >= 2)
+    assert [error["code"] for error in door.written()[0]] == ["CONVERSATION_NOT_FOUND"] * 2
+    ask(0)
+    await until(lambda: bool(door.session.out))
+    await until(lambda: len(door.session.out) >= 2)
+    assert [error["code"] for error in door.written()[0]] == ["CONVERSATION_NOT_FOUND"]
 
 
 async def test_a_defect_in_counting_is_answered_and_the_lane_goes_on() -> None:
