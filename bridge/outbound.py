@@ -33,7 +33,15 @@ from service.use_cases.sync_conversation import SyncPage
 
 _log = structlog.get_logger(__name__)
 
-_REFUSED_IN_FLOODS = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.BUSY})
+_REFUSED_IN_NUMBERS = frozenset(
+    {
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.BUSY,
+        ErrorCode.STORAGE_UNAVAILABLE,
+        ErrorCode.AUTHORIZATION_UNAVAILABLE,
+    }
+)
+"""In a flood or an outage, where everybody gets one: what is behind it has a log line of its own."""
 _DEAD = frozenset(
     {
         ErrorCode.INVALID_PAYLOAD,
@@ -165,7 +173,7 @@ class Outbound:
         # An unknown command's name is the client's text: never a label, never logged.
         command = request.command if request.command in COMMAND_NAMES else "unknown"
         COMMANDS.labels(command, rejection.code.value).inc()
-        if rejection.code in _REFUSED_IN_FLOODS:
+        if rejection.code in _REFUSED_IN_NUMBERS:
             self._refusal_log.note(rejection.code, request.user_id)
         else:
             _log.info(

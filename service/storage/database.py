@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -101,6 +102,18 @@ while the table grows.
 """
 
 
+def _is_lost(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the other side, or the network, has ended an idle connection and said so; asks nobody."""
+    readable = select.poll()
+    try:
+        readable.register(connection.pgconn.socket, select.POLLIN)
+        while readable.poll(0):
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
 class Database:
     """A pool of autocommit connections.
 
@@ -111,7 +124,6 @@ class Database:
     def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
         self._url = url
         self._direct: list[DirectConnection] = []
-        self._checking: asyncio.Task[None] | None = None
         self._connect: dict[str, Any] = {
             "options": f"{_OPTIONS} {planner}",
             "application_name": "messaging",
@@ -156,8 +168,6 @@ class Database:
         """Closes every connection; those of the pool that are in use when they come back."""
         for connection in self._direct:
             connection.close()
-        if self._checking is not None:
-            self._checking.cancel()
         await self._pool.close()
 
     @asynccontextmanager
@@ -170,14 +180,10 @@ class Database:
         """
         # The server ends a slow statement itself; a server that has stopped cannot.
         async with asyncio.timeout(_LONGEST_USE_S):
-            connection = await self._pool.getconn()
+            while _is_lost(connection := await self._pool.getconn()):
+                await self._pool.putconn(connection)  # Which makes another one in its place.
             try:
                 yield connection
-            except psycopg.OperationalError:
-                if connection.closed and (self._checking is None or self._checking.done()):
-                    # Those that lie idle were lost with it: one by one, each would cost a caller an error.
-                    self._checking = asyncio.create_task(self._pool.check(), name="pool-check")
-                raise
             finally:
                 # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
                 await self._pool.putconn(connection)

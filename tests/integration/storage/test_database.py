@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from service.domain.errors import Rejected
-from service.storage.database import Database
+from service.storage.database import Database, translated_errors
 
 _SIZE = 4
 
@@ -44,16 +44,25 @@ def end_all(database_url: str) -> int:
     return len(ended)
 
 
-async def test_lost_connections_cost_one_caller_an_error_and_not_one_each(
-    database: Database, database_url: str
-) -> None:
+async def test_lost_connections_cost_nobody_an_error(database: Database, database_url: str) -> None:
     await fill(database)
     assert await asyncio.to_thread(end_all, database_url) == _SIZE
+    await asyncio.gather(*(database.ping() for _ in range(4 * _SIZE)))
+    await fill(database)
+
+
+async def test_a_connection_that_is_lost_at_work_is_a_typed_error_and_not_given_again(
+    database: Database, database_url: str
+) -> None:
+    async def sleep() -> None:
+        with translated_errors("sleep"):
+            async with database.connection() as connection:
+                await connection.execute("SELECT pg_sleep(30)")
+
+    sleeping = asyncio.create_task(sleep())
+    while not sleeping.done():
+        await asyncio.to_thread(end_all, database_url)
     with pytest.raises(Rejected, match="STORAGE_UNAVAILABLE"):
-        await database.ping()
-    # All are looked at before anybody else is given one.
-    for task in asyncio.all_tasks():
-        if task.get_name() == "pool-check":
-            await task
+        await sleeping
     for _ in range(2 * _SIZE):
         await database.ping()

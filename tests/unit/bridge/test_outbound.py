@@ -173,7 +173,7 @@ def test_a_message_that_no_link_takes_leaves_its_command_to_the_next_link() -> N
         if code.value not in {"RATE_LIMITED", "BUSY"}
     ],
 )
-def test_what_fails_by_its_content_becomes_one_dead_letter(code: ErrorCode, is_dead: bool) -> None:
+async def test_what_fails_by_its_content_becomes_one_dead_letter(code: ErrorCode, is_dead: bool) -> None:
     wire = Wire(publishers=1)
     wire.outbound.deliver([(wire.request(), Rejection(code, "why"))])
     letters = [packet.topic for packet in published(wire.publishers[0])]
@@ -186,29 +186,33 @@ def refused(command: str, code: str) -> float:
     return REGISTRY.get_sample_value("messaging_commands_total", labels) or 0.0
 
 
-async def test_floods_of_refusals_are_all_counted_and_answered_and_logged_in_one_line_a_code() -> None:
+async def test_refusals_in_numbers_are_all_counted_and_answered_and_logged_in_one_line_a_code() -> None:
     wire = Wire(publishers=1)
     before = refused("sendMessage", "BUSY"), refused("unknown", "RATE_LIMITED")
-    busy, limited = (Rejection(ErrorCode[name], "later", 5) for name in ("BUSY", "RATE_LIMITED"))
+    busy, limited, outage = (
+        Rejection(ErrorCode[name], "later", 5) for name in ("BUSY", "RATE_LIMITED", "STORAGE_UNAVAILABLE")
+    )
     with capture_logs() as logs:
         for user in (ALICE, BOB, ALICE):
             wire.outbound.deliver([(wire.request(user=user), busy)])
         wire.outbound.deliver([(wire.request(name="canary"), limited), (wire.request(), REFUSAL)])
+        wire.outbound.deliver([(wire.request(), outage), (wire.request(), outage)])
         async with asyncio.timeout(10):
-            while len(logs) < 3:
+            while len(logs) < 4:
                 await asyncio.sleep(0.01)
     assert [(line["event"], line["code"]) for line in logs] == [
         ("command_rejected", "NOT_CONNECTED"),
         ("commands_refused", "BUSY"),
         ("commands_refused", "RATE_LIMITED"),
+        ("commands_refused", "STORAGE_UNAVAILABLE"),
     ]
-    assert [(line["count"], line["users"]) for line in logs[1:]] == [(3, 2), (1, 1)]
+    assert [(line["count"], line["users"]) for line in logs[1:]] == [(3, 2), (1, 1), (2, 1)]
     assert "canary" not in str(logs)
     assert (refused("sendMessage", "BUSY"), refused("unknown", "RATE_LIMITED")) == (
         before[0] + 3,
         before[1] + 1,
     )
     written = packets(wire.session.data_to_send())
-    assert len([packet for packet in written if isinstance(packet, mqtt5.PublishPacket)]) == 5
-    assert len([packet for packet in written if isinstance(packet, mqtt5.PubAckPacket)]) == 5
+    assert len([packet for packet in written if isinstance(packet, mqtt5.PublishPacket)]) == 7
+    assert len([packet for packet in written if isinstance(packet, mqtt5.PubAckPacket)]) == 7
     assert published(wire.publishers[0]) == []
