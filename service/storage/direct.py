@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -20,6 +21,8 @@ from psycopg.pq.abc import PGconn, PGresult
 from service.cancellation import notice_cancellation
 from service.storage.arrays import Packed, PackedArray
 
+_ENDS_BY_ITSELF_S = 0.1
+"""So long a statement whose caller is gone may go on: to end it costs the server a connection."""
 _LONGEST_USE_S = 8.0
 """The server ends a slow statement itself; a server that has stopped cannot."""
 
@@ -55,14 +58,16 @@ class DirectConnection:
         """Whether no answer is outstanding; one may be whose caller is gone."""
         self._free.set()
         self._asked_at = 0.0
+        self._ending: asyncio.Task[None] | None = None
+        """Waits for that; what is asked next comes after it."""
         self._waiting = 0
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
 
     @property
     def waiting(self) -> int:
-        """Callers whose answer is not here yet."""
-        return self._waiting
+        """Callers whose answer is not here yet, one that is gone included."""
+        return self._waiting + (self._ending is not None and not self._ending.done())
 
     async def execute(
         self,
@@ -87,10 +92,11 @@ class DirectConnection:
         self, statement: str, parameters: Sequence[Parameter], make_row: Callable[[Sequence[Any]], Any]
     ) -> list[Any]:
         try:
-            if not self._free.is_set():
-                await self._until_free()
+            if self._ending is not None:
+                await asyncio.wait([self._ending])
+                self._ending = None
             connection = self._connection or await self._open()
-            result = await self._run(connection.pgconn, statement, parameters)
+            result = await self._run(connection, statement, parameters)
             if result.status != ExecStatus.TUPLES_OK:
                 raise psycopg.errors.error_from_result(result)
         except psycopg.OperationalError:
@@ -101,12 +107,20 @@ class DirectConnection:
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, make_row)
 
-    async def _until_free(self) -> None:
-        """Waits for the answer to a caller who is gone; who owes one for too long is given up."""
+    async def _end(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Waits for an answer whose caller is gone, and asks the server to end what takes long.
+
+        A connection that owes it for too long is given up.
+        """
         try:
             async with asyncio.timeout_at(self._asked_at + _LONGEST_USE_S):
-                await self._free.wait()
-        except TimeoutError:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ENDS_BY_ITSELF_S):
+                        await self._free.wait()
+                if not self._free.is_set():
+                    await connection.cancel_safe(timeout=_LONGEST_USE_S)
+                    await self._free.wait()
+        except (TimeoutError, psycopg.Error):
             self.close()
 
     def close(self) -> None:
@@ -136,7 +150,10 @@ class DirectConnection:
         self._connection = connection
         return connection
 
-    async def _run(self, pgconn: PGconn, statement: str, parameters: Sequence[Parameter]) -> PGresult:
+    async def _run(
+        self, connection: psycopg.AsyncConnection[Any], statement: str, parameters: Sequence[Parameter]
+    ) -> PGresult:
+        pgconn = connection.pgconn
         loop = asyncio.get_running_loop()
         self._answer, self._result, self._asked_at = loop.create_future(), None, loop.time()
         self._free.clear()
@@ -149,6 +166,9 @@ class DirectConnection:
             )
             self._write_on(pgconn)
             return await self._answer
+        except asyncio.CancelledError:
+            self._ending = asyncio.create_task(self._end(connection), name="end-statement")
+            raise
         finally:
             self._answer = None
 
