@@ -36,6 +36,9 @@ It does not wait inside `pg_advisory_lock`: that statement would have a snapshot
 and PostgreSQL keeps every dead row version, on all tables, that the oldest snapshot could see.
 """
 
+_CONNECT_S = 6.0
+"""For a new session, which is nine round trips; the server may be half a second away."""
+
 _RENEWALS = 3
 """Renewals within the limit; all of them must fail to lose the lease."""
 
@@ -70,7 +73,7 @@ class PostgresLease:
         self._connect = {
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             "application_name": "messaging lease",
-            "connect_timeout": 2,
+            "connect_timeout": round(_CONNECT_S),
             "tcp_user_timeout": milliseconds,
             "keepalives_idle": 1,
             "keepalives_interval": 1,
@@ -101,6 +104,7 @@ class PostgresLease:
 
     async def _wait(self, session: _LeaseSession) -> PostgresTenure:
         name = Packed(self.name.encode())
+        await session.connect()
         while True:
             asked_at = self._clock()
             async with asyncio.timeout(self._limit_s):
@@ -164,7 +168,7 @@ class PostgresTenure:
 
     async def _until_answered(self) -> None:
         while True:
-            if await self._session.answers_again(within_s=self._limit_s):
+            if await self._session.answers_again():
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -201,11 +205,15 @@ class _LeaseSession:
             raise psycopg.OperationalError("the session has ended")
         return await self._connection.execute(statement, parameters)
 
-    async def answers_again(self, *, within_s: float) -> bool:
+    async def connect(self) -> None:
+        """Begins the session, so that what is asked next takes no longer than its own round trip."""
+        async with asyncio.timeout(_CONNECT_S):
+            await self._connection.execute("renew", [])
+
+    async def answers_again(self) -> bool:
         """Whether the server answers in a new session, which is ended at once."""
         try:
-            async with asyncio.timeout(within_s):
-                await self._connection.execute("renew", [])
+            await self.connect()
         except _UNANSWERED:
             return False
         finally:

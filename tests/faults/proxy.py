@@ -226,6 +226,8 @@ class FaultProxy:
         for connection, task in self._connections.items():
             if any(stream.has_hole for stream in connection.streams.values()):
                 task.cancel()
+            for stream in connection.streams.values():
+                stream.reset_in(None)
             for way in were_slow:
                 connection.streams[way].restore_buffer()
         self._listen()

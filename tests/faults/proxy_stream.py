@@ -125,8 +125,8 @@ class Stream:
         # It doubles what it is given.
         self._source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer // 2)
 
-    def reset_in(self, n: int) -> None:
-        """`run` raises `ResetDue` when `n` more bytes are written."""
+    def reset_in(self, n: int | None) -> None:
+        """`run` raises `ResetDue` when `n` more bytes are written; None: it does not any more."""
         self._until_reset = n
 
     def understand(self, frames: Frames | None) -> None:

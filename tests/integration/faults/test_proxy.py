@@ -285,6 +285,17 @@ async def test_a_reset_comes_after_so_many_bytes(line: Line, n: int) -> None:
     await later.hears(said)
 
 
+async def test_a_reset_that_is_not_due_yet_is_over_with_the_fault(line: Line) -> None:
+    client, server = await line.talk()
+    line.proxy.reset_in(100)
+    line.proxy.heal()
+    said = random.Random(6).randbytes(1_000)
+    client.say(said)
+    await server.hears(said)
+    server.say(said)
+    await client.hears(said)
+
+
 async def test_a_slow_reader_gets_its_bytes_slowly_and_the_sender_feels_it(line: Line) -> None:
     client, server = await line.talk()
     line.proxy.rate(8_000, Direction.TO_CLIENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from devstack.postgresql import PostgreSQLServer
 from service.storage.lease import PostgresLease
 from service.storage.migrations import migrate
 from service.use_cases.lease import LeaseLost
+from tests.faults.proxy import FaultProxy
 from tests.tcp_proxy import tcp_proxy
 
 
@@ -109,6 +111,28 @@ async def test_while_the_server_is_away_nothing_is_lost_but_certainty(
         (await again).release()
     finally:
         server.stop()
+
+
+async def test_it_is_taken_held_lost_and_taken_again_from_far_away(database_url: str) -> None:
+    """A new session is many round trips; only those for the lock itself must come within the limit."""
+    port = int(str(psycopg.conninfo.conninfo_to_dict(database_url)["port"]))
+    async with FaultProxy(port) as proxy:
+        proxy.delay(0.2, 0.1, chance=random.Random(1))
+        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
+        lease = PostgresLease(url, name="far", limit_s=3)
+        async with asyncio.timeout(30):
+            tenure = await lease.acquire()
+            holding = asyncio.create_task(tenure.hold())
+            # One renewal goes well.
+            done, _ = await asyncio.wait((holding,), timeout=2)
+            assert not done
+            tenure.demand()
+            proxy.reset()
+            with pytest.raises(LeaseLost):
+                await holding
+            again = await lease.acquire()
+            assert again.epoch > tenure.epoch
+            again.release()
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(database_url: str) -> None:
