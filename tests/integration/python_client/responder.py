@@ -234,5 +234,7 @@ async def running_responder(port: int, token: str) -> AsyncIterator[Responder]:
         try:
             yield responder
         finally:
-            running.cancel()
-            await asyncio.wait({running})
+            # The client waits in `asyncio.wait_for`, and that of Python 3.11 may drop a cancellation.
+            while not running.done():
+                running.cancel()
+                await asyncio.wait({running}, timeout=1)
