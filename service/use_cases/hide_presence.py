@@ -51,10 +51,10 @@ class HidePresence:
             del self._users[user]
             try:
                 await self._store.hide(user, (await self._preferences.of(user)).invisible)
-            except Exception as error:
-                if not isinstance(error, PresenceUnavailable | Rejected):
-                    _log.exception("presence_failed", user_id=user)
-                else:
-                    _log.warning("presence_not_hidden", user_id=user, error=type(error).__name__)
-                self._users[user] = None
-                await asyncio.sleep(self._pause)
+                continue
+            except (PresenceUnavailable, Rejected) as error:
+                _log.warning("presence_not_hidden", user_id=user, error=type(error).__name__)
+            except Exception:
+                _log.exception("presence_failed", user_id=user)
+            self._users[user] = None
+            await asyncio.sleep(self._pause)

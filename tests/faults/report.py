@@ -57,7 +57,6 @@ def _rows(outcomes: Sequence[Outcome]) -> Iterator[str]:
         injected: Counter[str] = Counter()
         for run in runs:
             injected.update(run.counters)
-        for run in runs:
             injected |= Counter(run.measures)  # The larger of both.
         recoveries = [run.recovery_s for run in runs if run.recovery_s is not None]
         fault = "random pairs of the others" if name == "two at once" else runs[0].scenario.fault

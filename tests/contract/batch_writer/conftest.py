@@ -34,19 +34,20 @@ class Adapters:
 
     async def hide(self, user: UserId) -> None:
         self.hiding.add(user)
-        if self.database is not None:
-            async with self.database.connection() as connection:
-                await connection.execute(
-                    "INSERT INTO preference (user_id, read_receipts) VALUES (%s, false)", (user,)
-                )
+        await self._prefer(user, read_receipts=False)
 
     async def show(self, user: UserId) -> None:
         """For who has hidden it until now."""
         self.hiding.remove(user)
+        await self._prefer(user, read_receipts=True)
+
+    async def _prefer(self, user: UserId, *, read_receipts: bool) -> None:
         if self.database is not None:
             async with self.database.connection() as connection:
                 await connection.execute(
-                    "UPDATE preference SET read_receipts = true WHERE user_id = %s", (user,)
+                    "INSERT INTO preference (user_id, read_receipts) VALUES (%s, %s)"
+                    " ON CONFLICT (user_id) DO UPDATE SET read_receipts = excluded.read_receipts",
+                    (user, read_receipts),
                 )
 
 

@@ -115,9 +115,7 @@ async def test_what_was_hidden_stays_hidden_when_it_is_marked_again(adapters: Ad
     assert (newer_again.moved, newer_again.visible) == (False, True)
 
 
-async def test_what_was_shown_stays_shown_when_its_reader_hides(
-    adapters: Adapters,
-) -> None:
+async def test_what_was_shown_stays_shown_when_its_reader_hides(adapters: Adapters) -> None:
     ids = await messages(adapters.writer, 2)
     await advance(adapters.writer, mark(ids[1]))
     await adapters.hide(BOB)

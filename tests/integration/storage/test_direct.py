@@ -52,6 +52,15 @@ async def backend(connection: DirectConnection) -> int:
     return int(process_id)
 
 
+async def begin_to_sleep(
+    connection: DirectConnection, seconds: bytes
+) -> asyncio.Task[list[tuple[object, ...]]]:
+    """A caller whose statement the server has."""
+    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(seconds)]))
+    await asyncio.sleep(0)
+    return sleeping
+
+
 def terminate(database_url: str, process_id: int) -> None:
     with psycopg.connect(database_url, autocommit=True) as killer:
         killer.execute("SELECT pg_terminate_backend(%s, 5000)", (process_id,))
@@ -160,8 +169,7 @@ async def test_a_connection_that_is_ended_at_work_is_an_operational_error_and_ma
     connection: DirectConnection, database_url: str
 ) -> None:
     process_id = await backend(connection)
-    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"30")]))
-    await asyncio.sleep(0)
+    sleeping = await begin_to_sleep(connection, b"30")
     await asyncio.to_thread(terminate, database_url, process_id)
     with pytest.raises(psycopg.OperationalError):
         await sleeping
@@ -170,8 +178,7 @@ async def test_a_connection_that_is_ended_at_work_is_an_operational_error_and_ma
 
 async def test_a_cancelled_callers_answer_is_nobody_elses(connection: DirectConnection) -> None:
     await echo(connection, "first")
-    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"0.2")]))
-    await asyncio.sleep(0)
+    sleeping = await begin_to_sleep(connection, b"0.2")
     sleeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sleeping
@@ -197,8 +204,7 @@ async def test_a_lost_connection_that_owes_an_answer_to_nobody_is_made_again(
     connection: DirectConnection, database_url: str
 ) -> None:
     process_id = await backend(connection)
-    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"30")]))
-    await asyncio.sleep(0)
+    sleeping = await begin_to_sleep(connection, b"30")
     sleeping.cancel()
     await asyncio.to_thread(terminate, database_url, process_id)
     assert await echo(connection, "again") == "again"
@@ -208,8 +214,7 @@ async def test_a_statement_whose_caller_is_gone_is_ended_if_it_takes_long(
     connection: DirectConnection,
 ) -> None:
     process_id = await backend(connection)
-    sleeping = asyncio.create_task(connection.execute("sleep", [Packed(b"30")]))
-    await asyncio.sleep(0)
+    sleeping = await begin_to_sleep(connection, b"30")
     sleeping.cancel()
     async with asyncio.timeout(7):
         assert await backend(connection) == process_id
