@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from cachetools import TTLCache
 
 from bridge.dead_letters import DeadLetters
 from bridge.payloads import (
@@ -51,6 +52,11 @@ _DEAD = frozenset(
     }
 )
 """What fails because of the command's content, as far as anybody can tell: it becomes a dead letter."""
+_MARKS = frozenset({"markAsDelivered", "markAsRead"})
+_MAY_BE_DONE = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL})
+"""Refusals that do not say whether the commit came about."""
+_MARKED_AGAIN_S, _MARKING_USERS = 600.0, 10_000
+"""How long, and for how many users, a mark that may be done already is told of when it is made again."""
 
 
 @dataclass(slots=True)
@@ -90,6 +96,7 @@ class Outbound:
         self._dead_letters = dead_letters
         self._refusal_log = RefusalLog()
         self._on_sent = on_sent
+        self._may_have_marked: TTLCache[UserId, None] = TTLCache(_MARKING_USERS, ttl=_MARKED_AGAIN_S)
         UNACKNOWLEDGED.set_function(lambda: session.unacknowledged)
 
     def deliver(self, results: Sequence[tuple[Request, Result | SyncPage | Preferences]]) -> None:
@@ -144,7 +151,8 @@ class Outbound:
     def _publish_position(self, request: Request, result: Marked) -> None:
         """The reader's devices always hear of a read; the counterpart of what moved and may be seen.
 
-        A redelivered mark may have moved the position just before a crash: it is told again.
+        A redelivered mark may have moved the position just before a crash, and one that is made again
+        after an error may have moved it all the same: they are told again.
         """
         position, event = result.position, "messageRead" if result.mark.is_read else "messageDelivered"
         body = encode_position(result, event)
@@ -153,7 +161,8 @@ class Outbound:
                 body if request.request_id is None else encode_position(result, event, request.request_id)
             )
             self._answer(request, event, answer)
-        if not position.moved and not request.delivery.is_redelivery:
+        may_be_untold = request.delivery.is_redelivery or request.user_id in self._may_have_marked
+        if not position.moved and not may_be_untold:
             return
         if not position.visible:
             if not position.moved_delivered:
@@ -184,6 +193,8 @@ class Outbound:
                 client_message_id=_loggable(request.client_message_id),
                 packet_id=request.delivery.packet_id,
             )
+        if rejection.code in _MAY_BE_DONE and command in _MARKS:
+            self._may_have_marked[request.user_id] = None
         if rejection.code in _DEAD:
             self._dead_letters.bury(
                 request.delivery.payload, rejection, user_id=request.user_id, command=request.command

@@ -20,11 +20,12 @@ from service.use_cases.ports import Committed
 
 
 class MemoryConversations:
-    """`ConversationRepository` in a dict; `forgotten` ones must be asked for again."""
+    """`ConversationRepository` in a dict; `forgotten` ones must be asked for again, `lost` ones are gone."""
 
     def __init__(self) -> None:
         self.stored: dict[ConversationId, Conversation] = {}
         self.forgotten: set[ConversationId] = set()
+        self.lost: set[ConversationId] = set()
         self.fail_next = 0
 
     def known(self, conversation_id: ConversationId) -> Conversation | None:
@@ -37,10 +38,14 @@ class MemoryConversations:
         if self.fail_next:
             self.fail_next -= 1
             raise Rejected(ErrorCode.STORAGE_UNAVAILABLE, "told to fail", retry_after_ms=1)
-        return self.stored.get(conversation_id)
+        return self.stored.get(conversation_id) if self.is_stored(conversation_id) else None
 
     async def open(self, conversation: Conversation, activity_id: UUID) -> None:
         self.stored.setdefault(conversation.id, conversation)
+        self.lost.discard(conversation.id)
+
+    def is_stored(self, conversation_id: ConversationId) -> bool:
+        return conversation_id in self.stored and conversation_id not in self.lost
 
 
 class MemoryMessages:
@@ -77,7 +82,7 @@ class MemoryMessages:
     def _append(self, draft: Draft) -> Committed | None:
         if draft.key in self._by_key:
             return self._by_key[draft.key]
-        if draft.conversation_id not in self._conversations.stored:
+        if not self._conversations.is_stored(draft.conversation_id):
             return None
         history = self._history.setdefault(draft.conversation_id, [])
         history.append(draft.id)

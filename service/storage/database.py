@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import psycopg
 import structlog
+from psycopg.pq import ConnStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.cancellation import notice_cancellation
@@ -21,6 +24,7 @@ from service.use_cases.lease import LeaseLost
 _log = structlog.get_logger(__name__)
 
 _LONGEST_USE_S = 8.0
+"""The server ends a slow statement itself; a server that has stopped cannot."""
 _RECONNECT_S = 5.0
 """The pool doubles its pauses between attempts until then; the next caller starts afresh. With more, a pause
 may outlast the outage by far."""
@@ -114,6 +118,14 @@ def _is_lost(connection: psycopg.AsyncConnection[Any]) -> bool:
     return False
 
 
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Ends a connection under who waits for an answer; cancelled, psycopg would wait ten seconds more."""
+    if connection.pgconn.status == ConnStatus.OK:
+        # It may have been lost in this moment.
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as shared:
+            shared.shutdown(socket.SHUT_RDWR)
+
+
 class Database:
     """A pool of autocommit connections.
 
@@ -174,20 +186,20 @@ class Database:
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """Lends a connection in autocommit mode.
 
-        Raises `psycopg_pool.PoolTimeout` when none is free in time and
-        `TimeoutError` when it is used for too long; `translated_errors` makes
-        both a `Rejected(STORAGE_UNAVAILABLE)`.
+        Raises `psycopg_pool.PoolTimeout` when none is free in time; one that is
+        used for longer than eight seconds is hung up, a `psycopg.OperationalError`.
+        `translated_errors` makes both a `Rejected(STORAGE_UNAVAILABLE)`.
         """
-        # The server ends a slow statement itself; a server that has stopped cannot.
-        async with asyncio.timeout(_LONGEST_USE_S):
-            while _is_lost(connection := await self._pool.getconn()):
-                await self._pool.putconn(connection)  # Which makes another one in its place.
-            try:
-                yield connection
-            finally:
-                # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
-                await self._pool.putconn(connection)
-                notice_cancellation()
+        while _is_lost(connection := await self._pool.getconn()):
+            await self._pool.putconn(connection)  # Which makes another one in its place.
+        limit = asyncio.get_running_loop().call_later(_LONGEST_USE_S, _hang_up, connection)
+        try:
+            yield connection
+        finally:
+            limit.cancel()
+            # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.
+            await self._pool.putconn(connection)
+            notice_cancellation()
 
     async def ping(self) -> None:
         """One round trip; raises `Rejected(STORAGE_UNAVAILABLE)` when there is no answer."""

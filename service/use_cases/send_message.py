@@ -8,12 +8,14 @@ from service.domain.conversation import Conversation
 from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId, uuid7
 from service.domain.message import Draft, Message, body_hash
-from service.use_cases.authorize import NOT_FOUND
 from service.use_cases.ports import Committed
 
 _CONFLICT = Rejection(
     ErrorCode.IDEMPOTENCY_CONFLICT, "this clientMessageId was used before with another body"
 )
+_GONE = Rejection(ErrorCode.STORAGE_UNAVAILABLE, "the conversation is no longer stored", 1_000)
+"""The database was restored to an earlier time. Sent again, the message opens its conversation once more,
+or is told that there is none where it names it by its id."""
 
 
 # Not frozen, as all that is made once for every command: that would cost three times as much.
@@ -56,7 +58,7 @@ def drafted(command: SendCommand, conversation: Conversation, now_ns: int) -> Dr
 def sent(draft: Draft, conversation: Conversation, row: Committed | None) -> Sent | Rejection:
     """The answer to a committed draft, whose row may be an older one of the same key."""
     if row is None:
-        return NOT_FOUND
+        return _GONE
     if row.body_hash != draft.body_hash:
         return _CONFLICT
     message = Message(

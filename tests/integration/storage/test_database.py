@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -66,3 +68,32 @@ async def test_a_connection_that_is_lost_at_work_is_a_typed_error_and_not_given_
         await sleeping
     for _ in range(2 * _SIZE):
         await database.ping()
+
+
+@pytest.mark.parametrize("caller_is_gone", [False, True])
+async def test_a_server_that_has_stopped_holds_no_connection(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, caller_is_gone: bool
+) -> None:
+    monkeypatch.setattr("service.storage.database._LONGEST_USE_S", 0.5)
+    stopped: list[int] = []
+
+    async def ask() -> None:
+        with translated_errors("ask"):
+            async with database.connection() as connection:
+                stopped.append(connection.info.backend_pid)
+                os.kill(stopped[0], signal.SIGSTOP)
+                await connection.execute("SELECT 1")
+
+    asking = asyncio.create_task(ask())
+    try:
+        if caller_is_gone:
+            while not stopped:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+        async with asyncio.timeout(4):
+            with pytest.raises(asyncio.CancelledError if caller_is_gone else Rejected):
+                await asking
+            for _ in range(2 * _SIZE):
+                await database.ping()
+    finally:
+        os.kill(stopped[0], signal.SIGCONT)

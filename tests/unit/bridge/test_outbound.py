@@ -21,7 +21,9 @@ from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
 from service.domain.message import Message
+from service.domain.receipts import Mark, Position
 from service.use_cases.commit_commands import Result
+from service.use_cases.mark_position import Marked
 from service.use_cases.send_message import Sent
 from tests.unit.bridge.wire import (
     PUBLISHER_OPTIONS,
@@ -57,10 +59,19 @@ class Wire:
         )
         self._last_packet_id = 0
 
-    def request(self, payload: bytes = b"{}", *, name: str = "sendMessage", user: UserId = ALICE) -> Request:
+    def request(
+        self,
+        payload: bytes = b"{}",
+        *,
+        name: str = "sendMessage",
+        user: UserId = ALICE,
+        is_redelivery: bool = False,
+    ) -> Request:
         """A command that has just been delivered."""
         self._last_packet_id += 1
-        (delivery,) = deliveries(self.session, command(self._last_packet_id, payload))
+        (delivery,) = deliveries(
+            self.session, command(self._last_packet_id, payload, duplicate=is_redelivery)
+        )
         return Request(delivery, user, name)
 
     def deliver(self, *results: Result) -> None:
@@ -88,6 +99,25 @@ def sent(seq: int = 1, recipient: UserId = BOB) -> Sent:
         created_at=datetime.now(UTC),
     )
     return Sent(message=message, recipient_id=recipient)
+
+
+def marked(*, moved: bool) -> Marked:
+    """Bob has read what Alice wrote."""
+    mark = Mark(
+        conversation_id=ConversationId(UUID(int=0)),
+        user_id=BOB,
+        message_id=MessageId(UUID(int=1)),
+        is_read=True,
+    )
+    position = Position(
+        message_id=mark.message_id,
+        seq=1,
+        reached_at=datetime.now(UTC),
+        moved=moved,
+        moved_delivered=moved,
+        visible=True,
+    )
+    return Marked(mark=mark, position=position, counterpart_id=ALICE)
 
 
 def events(packets: Sequence[mqtt5.PublishPacket]) -> list[tuple[str, int]]:
@@ -163,6 +193,34 @@ def test_a_message_that_no_link_takes_leaves_its_command_to_the_next_link() -> N
     wire.outbound.deliver([(Request(again, ALICE, "sendMessage"), sent())])
     confirm(wire.publishers[0], published(wire.publishers[0])[0])
     assert wire.pubacks() == [1]
+
+
+@pytest.mark.parametrize("is_redelivery", [False, True])
+def test_a_mark_that_moves_nothing_is_told_to_the_reader_only_unless_it_is_redelivered(
+    is_redelivery: bool,
+) -> None:
+    wire = Wire()
+    for moved, told in ((True, ["bob", "alice"]), (False, ["bob", "alice"] if is_redelivery else ["bob"])):
+        request = wire.request(name="markAsRead", user=BOB, is_redelivery=is_redelivery)
+        wire.outbound.deliver([(request, marked(moved=moved))])
+        assert events(published(wire.session)) == [(f"{user}/events/messageRead", 0) for user in told]
+
+
+@pytest.mark.parametrize(
+    ("code", "may_be_done"),
+    [(ErrorCode.STORAGE_UNAVAILABLE, True), (ErrorCode.INTERNAL, True), (ErrorCode.BUSY, False)],
+)
+async def test_a_mark_that_an_error_left_open_is_told_to_both_sides_when_it_is_made_again(
+    code: ErrorCode, may_be_done: bool
+) -> None:
+    wire = Wire()
+    refused = wire.request(name="markAsRead", user=BOB)
+    wire.outbound.deliver([(refused, Rejection(code, "no", 1))])
+    published(wire.session)
+    again = wire.request(name="markAsRead", user=BOB)
+    wire.outbound.deliver([(again, marked(moved=False))])
+    told = ["bob", "alice"] if may_be_done else ["bob"]
+    assert events(published(wire.session)) == [(f"{user}/events/messageRead", 0) for user in told]
 
 
 @pytest.mark.parametrize(

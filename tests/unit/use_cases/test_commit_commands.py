@@ -117,6 +117,26 @@ async def test_strangers_and_missing_conversations_look_the_same(bench: Bench) -
     assert code(results["missing"]) is ErrorCode.CONVERSATION_NOT_FOUND
 
 
+@pytest.mark.parametrize("target", [BOB, direct_conversation(ALICE, BOB).id])
+async def test_a_conversation_that_a_restored_database_lacks_is_told_of_when_sent_again(
+    bench: Bench, target: ConversationId | str
+) -> None:
+    bench.send("open")
+    await bench.until(1)
+    bench.conversations.lost.add(direct_conversation(ALICE, BOB).id)
+    key = ClientMessageId(uuid4())
+    bench.send("first", key=key, target=target)
+    refused = (await bench.until(2))["first"]
+    assert isinstance(refused, Rejection)
+    assert refused.retryable
+    bench.send("again", key=key, target=target)
+    answer = (await bench.until(3))["again"]
+    if target == BOB:
+        assert isinstance(answer, Sent)
+    else:
+        assert code(answer) is ErrorCode.CONVERSATION_NOT_FOUND
+
+
 async def test_a_resend_gets_the_original_and_another_body_a_conflict(bench: Bench) -> None:
     key = ClientMessageId(uuid4())
     bench.send("first", key=key, text="a")
