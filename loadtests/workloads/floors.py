@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from uuid import UUID
@@ -14,11 +13,10 @@ import mqtt5
 import psycopg
 
 from devstack.ports import LOOPBACK
-from devstack.python_server import Program, PythonServer
-from devstack.server_process import ServerFailed
-from loadtests.driver.chatter import Marks, populate, until
+from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.link import Link
 from loadtests.driver.packets import Ids
+from loadtests.echo import responder, without_service
 from loadtests.processes import CpuMeter
 from loadtests.results import Run, Scale
 from loadtests.stack import BenchStack
@@ -41,14 +39,10 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     seconds = 0.5 if scale.smoke else 6.0
     figures: dict[str, float] = {}
     checks: dict[str, int] = {}
-    # The service would answer, too.
-    await asyncio.to_thread(stack.stop_service)
-    try:
+    async with without_service(stack):
         figures |= await _relay(stack, 100 if scale.smoke else _RELAYED_ONE_BY_ONE)
-        async with _responder(stack):
+        async with responder(stack):
             figures |= await _echo(stack, seconds, checks, pairs=5 if scale.smoke else PAIRS)
-    finally:
-        await asyncio.to_thread(stack.start_service)
     figures |= await _insert(stack, seconds)
     figures["floor_cpu_us"] = (
         figures["echo_broker_us"] + figures["echo_responder_us"] + figures["insert_postgresql_us"]
@@ -85,27 +79,6 @@ async def _relay(stack: BenchStack, count: int) -> dict[str, float]:
     receiver.close()
     sender.close()
     return {"relay_p50_ms": median(times) * 1_000}
-
-
-@asynccontextmanager
-async def _responder(stack: BenchStack) -> AsyncIterator[None]:
-    arguments = ["--port", str(stack.mqtt_port)]
-    arguments += ["--token", stack.token("messaging-service", role="service")]
-    if stack.mosquitto.socket_path is not None:
-        arguments += ["--socket", str(stack.mosquitto.socket_path)]
-    program = Program(
-        name="Echo responder", module="loadtests.echo_responder", port=stack.mqtt_port, arguments=arguments
-    )
-    server = PythonServer(program, stack.folder / "echo.log")
-    await asyncio.to_thread(server.start)
-    stack.processes["responder"] = server.pid
-    try:
-        if not await until(lambda: "broker_link_ready" in server.log_tail(), 10.0):
-            raise ServerFailed(f"The echo responder does not subscribe.{server.quoted_log()}")
-        yield
-    finally:
-        del stack.processes["responder"]
-        await asyncio.to_thread(server.stop)
 
 
 async def _echo(stack: BenchStack, seconds: float, checks: dict[str, int], *, pairs: int) -> dict[str, float]:

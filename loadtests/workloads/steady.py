@@ -7,6 +7,7 @@ import asyncio
 from loadtests.disk import sync_times
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.packets import Ids
+from loadtests.echo import responder, without_service
 from loadtests.pauses import pauses
 from loadtests.processes import CpuMeter
 from loadtests.results import Run, Scale
@@ -19,14 +20,17 @@ WARM_UP_S, MEASURED_S = 5.0, 20.0
 
 async def run(stack: BenchStack, scale: Scale) -> Run:
     """500 connections, 300 messages a second, deliveries marked; from the send to the receipt."""
-    # The limits that no durable message gets below: the disk at the same pace, and the machine's pauses.
+    # The limits that no durable message gets below, at the same pace: the disk, the machine's pauses, and
+    # the same traffic with nothing stored.
     disk = sync_times(stack.folder, rate=RATE, seconds=0.2 if scale.smoke else 10.0)
     machine = pauses(0.2 if scale.smoke else 5.0)
+    pairs = 5 if scale.smoke else PAIRS
+    echo, echo_unsettled = await _echo(stack, pairs, 0.5 if scale.smoke else 8.0)
     books = Books(stack)
     await books.open()
     marks = Marks()
     population = await populate(
-        5 if scale.smoke else PAIRS,
+        pairs,
         connect=connecting(stack),
         ids=Ids(0 if scale.smoke else 8_000),
         marks=marks,
@@ -51,9 +55,32 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             **latencies,
             "answer_p50_ms": answers["p50_ms"],
             "answer_p99_ms": answers["p99_ms"],
+            **echo,
             **disk,
             **machine,
         },
         cpu_us={role: used / pace.sent * 1e6 for role, used in cpu.items()},
-        checks=checks,
+        checks=checks | {"echo_unsettled": echo_unsettled},
     )
+
+
+async def _echo(stack: BenchStack, pairs: int, seconds: float) -> tuple[dict[str, float], int]:
+    """The same rate against the responder: its latency, and 1 if something was not answered or delivered."""
+    marks = Marks()
+    async with without_service(stack), responder(stack):
+        population = await populate(
+            pairs,
+            connect=connecting(stack),
+            ids=Ids(round(RATE * seconds * 2) + 2 * pairs),
+            marks=marks,
+            prefix="floor",
+        )
+        marking = asyncio.create_task(marks.run(), name="marks")
+        await write_at(RATE, population.chatters, seconds / 4)
+        population.ledger.latencies.clear()
+        await write_at(RATE, population.chatters, seconds)
+        latencies = latency_figures(population.ledger.latencies)
+        is_settled = await population.settled()
+        marking.cancel()
+        population.close()
+    return {f"echo_{name}": value for name, value in latencies.items()}, int(not is_settled)
