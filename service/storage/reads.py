@@ -49,8 +49,8 @@ _HISTORIES: Mapping[str, str] = {
     Direction.OLDER: _HISTORY.format(beyond="<", order="DESC"),
     Direction.NEWER: _HISTORY.format(beyond=">", order="ASC"),
 }
-_HISTORY_CONNECTIONS = 2
-"""More of them only let more pages wait for a processor at once: they double the 99th percentile."""
+_HISTORY_CONNECTIONS = 4
+"""One is used while pages are in memory, the others beside pages that come from the disk."""
 
 # Which conversations are on the page is settled before their last messages
 # and unread counts are looked up, so that only theirs are.
