@@ -122,6 +122,6 @@ class Publisher(Connection):
         self.out.append(packet.write())
 
 
-def publisher_of(publishers: Sequence[Publisher], user: str) -> Publisher:
-    """The one link for what `user` is told: it arrives in its order."""
-    return publishers[hash(user) % len(publishers)]
+def publisher_of(publishers: Sequence[Publisher], key: str | int) -> Publisher:
+    """The one link for all that has this key, a conversation's number or a user: it arrives in its order."""
+    return publishers[hash(key) % len(publishers)]

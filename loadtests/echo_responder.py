@@ -64,10 +64,9 @@ class Responder:
                 b'"}',
             )
         )
-        publisher_of(self._publishers, recipient).publish(
-            f"{recipient}/events/newMessage", event, on_behalf_of=delivery
-        )
-        publisher_of(self._publishers, sender).publish(f"{sender}/events/messageSent", event, qos=0)
+        publisher = publisher_of(self._publishers, min(sender, recipient))
+        publisher.publish(f"{recipient}/events/newMessage", event, on_behalf_of=delivery)
+        publisher.publish(f"{sender}/events/messageSent", event, qos=0)
 
 
 async def _run(socket_path: Path | None, port: int, token: str) -> None:

@@ -18,6 +18,10 @@ from service.domain.ids import UserId
 _REFRESHED_FROM, _REFRESHED_UNTIL = 0.7, 0.9
 """Shares of an answer's life between which it is asked for again while it still holds: each pair at
 a share of its own, so that what was learned together is not asked again together."""
+_FIRST_REFRESHED_FROM = 0.2
+"""The same for a first answer: after a start, all are learned together."""
+_REFRESH_AFTER_S = 0.002
+"""A refresh lets the message that called for it go first."""
 
 _ASKED_AT_MOST = 2
 """How often one lookup asks: once more when an invalidation overtook the first answer."""
@@ -184,12 +188,15 @@ class CachedConnections:
     async def _look_up(self, flight: _Flight, user: UserId, other: UserId) -> bool:
         pair = pair_of(user, other)
         try:
+            if flight.is_refresh:
+                await asyncio.sleep(_REFRESH_AFTER_S)
             for _ in range(_ASKED_AT_MOST):
                 flight.overtaken = False
                 asked_at = self._clock()
                 connected, lifetime = await self._ask(flight, user, other)
                 if not flight.overtaken:
-                    self._keep(pair, connected, asked_at, lifetime)
+                    begin = _REFRESHED_FROM if flight.is_refresh else _FIRST_REFRESHED_FROM
+                    self._keep(pair, connected, asked_at, lifetime, refreshed_from=begin)
                     return connected
         finally:
             del self._flights[pair]
@@ -198,9 +205,11 @@ class CachedConnections:
             raise Rejected(code, "the connection is changing right now", retry_after_ms=100)
         return False
 
-    def _keep(self, pair: Pair, connected: bool, asked_at: float, lifetime: float) -> None:
+    def _keep(
+        self, pair: Pair, connected: bool, asked_at: float, lifetime: float, *, refreshed_from: float
+    ) -> None:
         if self._keeps_answers:
-            share = _REFRESHED_FROM + (_REFRESHED_UNTIL - _REFRESHED_FROM) * (hash(pair) % 256) / 256
+            share = refreshed_from + (_REFRESHED_UNTIL - refreshed_from) * (hash(pair) % 256) / 256
             self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
 
     async def _ask(self, flight: _Flight, user: UserId, other: UserId) -> tuple[bool, float]:

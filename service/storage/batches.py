@@ -68,7 +68,9 @@ class PostgresBatchWriter:
         with translated_errors("append"):
             if time.monotonic() >= self._resends_until:
                 try:
-                    return await append_new(self._appends, drafts, self._fence)
+                    rows = await append_new(self._appends, drafts, self._fence)
+                    if rows is not None:
+                        return rows
                 except (psycopg.errors.IntegrityError, psycopg.errors.DeadlockDetected):
                     self._resends_until = time.monotonic() + _RESENDS_LAST_S
             return await _patient()(self._append_any, drafts)

@@ -65,6 +65,8 @@ class DirectConnection:
         self._waiting = 0
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
+        self._transformer = Transformer()
+        """Of the connection; kept, because it remembers how a type is read."""
 
     @property
     def waiting(self) -> int:
@@ -105,9 +107,8 @@ class DirectConnection:
             self.close()
             notice_cancellation()
             raise
-        transformer = Transformer(connection)
-        transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, make_row)
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, make_row)
 
     async def _end(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Waits for an answer whose caller is gone, and asks the server to end what takes long.
@@ -149,7 +150,7 @@ class DirectConnection:
         self._socket = connection.pgconn.socket
         self._trouble.register(self._socket, select.POLLERR)
         asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection.pgconn)
-        self._connection = connection
+        self._connection, self._transformer = connection, Transformer(connection)
         return connection
 
     async def _run(

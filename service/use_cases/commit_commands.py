@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -31,6 +32,10 @@ Work = TypeVar("Work", Draft, Mark)
 
 _MARKS_GATHER_S = 0.01
 """Long enough for the marks of a moment to share a commit, too short for anybody to see."""
+_MARKS_YIELD_S = 0.01
+"""So long marks wait for a commit of messages to be over: beside it, the two would slow each other down."""
+_TOLD_AFTER_S = 0.001
+"""What a message that is committed takes to its recipient."""
 
 Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
@@ -89,7 +94,7 @@ class CommitCommands(Generic[Ticket]):
             self._commit_messages, limit=batch_limit
         )
         self._marks: GroupCommit[_Waiting[Mark, Ticket]] = GroupCommit(
-            self._commit_marks, limit=batch_limit, gather_s=_MARKS_GATHER_S
+            self._commit_marks, limit=batch_limit, gather=self._gather_marks
         )
 
     def submit(self, command: Command, ticket: Ticket) -> None:
@@ -233,6 +238,14 @@ class CommitCommands(Generic[Ticket]):
                     for waiting in batch
                 ]
             )
+
+    async def _gather_marks(self) -> None:
+        """Lets marks come together, and then a message go first."""
+        await asyncio.sleep(_MARKS_GATHER_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MARKS_YIELD_S):
+                await self._messages.next_end()
+                await asyncio.sleep(_TOLD_AFTER_S)
 
     async def _commit_marks(self, batch: Sequence[_Waiting[Mark, Ticket]]) -> None:
         """One commit for the batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -15,34 +16,48 @@ Item = TypeVar("Item")
 class GroupCommit(Generic[Item]):
     """Gives `commit` everything that waits, at most `limit` items, one batch after the other.
 
-    With `gather_s`, that many seconds pass before each batch: for what nobody
+    With `gather`, each batch is what waits when that has returned: for what nobody
     waits for, and of which a few are better committed together.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[Item]], Awaitable[None]], *, limit: int, gather_s: float = 0.0
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[None]],
+        *,
+        limit: int,
+        gather: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._commit = commit
         self._limit = limit
-        self._gather_s = gather_s
+        self._gather = gather
         self._waiting: deque[Item] = deque()
         self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+        """Never stays set: it wakes those who wait."""
 
     def add(self, item: Item) -> None:
         """Puts an item at the end; never waits."""
         self._waiting.append(item)
         self._wake.set()
 
+    async def next_end(self) -> None:
+        """Waits for the end of a commit, whenever one begins."""
+        await self._ended.wait()
+
     async def run(self) -> None:
         """Commits until cancelled."""
         while True:
             await self._wake.wait()
-            if self._gather_s:
-                await asyncio.sleep(self._gather_s)
+            if self._gather is not None:
+                await self._gather()
             size = min(len(self._waiting), self._limit)
             batch = [self._waiting.popleft() for _ in range(size)]
             if not self._waiting:
                 self._wake.clear()
+            started = time.perf_counter()
+            await self._commit(batch)
+            # Observed when nobody waits for it any more.
+            COMMIT_SECONDS.observe(time.perf_counter() - started)
             BATCH_SIZE.observe(size)
-            with COMMIT_SECONDS.time():
-                await self._commit(batch)
+            self._ended.set()
+            self._ended.clear()

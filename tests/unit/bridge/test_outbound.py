@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bridge.dead_letters import DeadLetters
 from bridge.outbound import Outbound, Request
-from bridge.publisher import Publisher, publisher_of
+from bridge.publisher import Publisher
 from bridge.session import Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejection
@@ -78,20 +78,16 @@ class Wire:
         """Each result answers a command of its own, in one batch."""
         self.outbound.deliver([(self.request(), result) for result in results])
 
-    def to(self, user: UserId) -> Publisher:
-        """The link for what the user is told."""
-        return publisher_of(self.publishers, user)
-
     def pubacks(self) -> list[int]:
         """The acknowledgements among what the session writes now."""
         written = packets(self.session.data_to_send())
         return [packet.packet_id for packet in written if isinstance(packet, mqtt5.PubAckPacket)]
 
 
-def sent(seq: int = 1, recipient: UserId = BOB) -> Sent:
+def sent(seq: int = 1, recipient: UserId = BOB, conversation: int = 0) -> Sent:
     message = Message(
         id=MessageId(UUID(int=seq)),
-        conversation_id=ConversationId(UUID(int=0)),
+        conversation_id=ConversationId(UUID(int=conversation)),
         seq=seq,
         sender_id=ALICE,
         client_message_id=ClientMessageId(UUID(int=seq)),
@@ -128,16 +124,22 @@ def _to(user: UserId, packets: Sequence[mqtt5.PublishPacket]) -> list[mqtt5.Publ
     return [packet for packet in packets if f"/{user}/" in packet.topic]
 
 
-def test_what_a_user_is_told_keeps_its_order_on_the_users_link() -> None:
+def test_what_is_said_in_a_conversation_keeps_its_order_on_one_link() -> None:
     wire = Wire(publishers=4)
-    to_bob, to_carol = (publisher_of(wire.publishers, user) for user in (BOB, CAROL))
-    wire.deliver(sent(seq=1), sent(recipient=CAROL, seq=9), sent(seq=2))
-    told = {id(publisher): published(publisher) for publisher in wire.publishers}
-    seqs = [json.loads(each.payload)["seq"] for each in told[id(to_bob)] if "/bob/" in each.topic]
-    assert seqs == [1, 2]
-    assert ("carol/events/newMessage", 1) in events(told[id(to_carol)])
-    answers = [json.loads(each.payload)["seq"] for each in _to(ALICE, told[id(wire.to(ALICE))])]
-    assert answers == [1, 9, 2]
+    wire.deliver(sent(seq=1), sent(recipient=CAROL, seq=9, conversation=1), sent(seq=2))
+    told = {
+        number: [(topic, json.loads(each.payload)["seq"]) for each in written for topic, _ in events([each])]
+        for number, publisher in enumerate(wire.publishers)
+        if (written := published(publisher))
+    }
+    assert told == {
+        0: [
+            (f"{user}/events/{event}", seq)
+            for seq in (1, 2)
+            for user, event in (("bob", "newMessage"), ("alice", "messageSent"))
+        ],
+        1: [("carol/events/newMessage", 9), ("alice/events/messageSent", 9)],
+    }
     assert wire.session.data_to_send() == b""
 
 

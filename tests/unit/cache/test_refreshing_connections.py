@@ -56,10 +56,53 @@ async def cache(source: Source, clock: Clock) -> CachedConnections:
 async def test_early_in_its_life_an_answer_is_only_used(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
-    clock.now += 6.9
+    clock.now += 1.9
     assert cache.known(ALICE, BOB) is True
     await cache.aclose()
     assert source.asked == 1
+
+
+async def test_a_refreshed_answer_is_only_used_for_longer(
+    cache: CachedConnections, source: Source, clock: Clock
+) -> None:
+    clock.now += 9.5
+    assert cache.known(ALICE, BOB) is True
+    await cache.aclose()
+    clock.now += 6.9
+    assert cache.known(ALICE, BOB) is True
+    await cache.aclose()
+    assert source.asked == 2
+
+
+async def test_what_was_learned_together_is_spread_over_most_of_a_life(source: Source, clock: Clock) -> None:
+    cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
+    pairs = [(UserId(f"user-{number}"), BOB) for number in range(250)]
+    for pair in pairs:
+        await cache.are_connected(*pair)
+    asked: list[int] = []
+    for _ in range(10):
+        clock.now += 0.9
+        assert all(cache.known(*pair) for pair in pairs)
+        await cache.aclose()
+        asked.append(source.asked)
+        # What is asked anew has most of its life before it.
+        if source.asked >= 500:
+            break
+    each_time = [after - before for before, after in zip([250, *asked], asked, strict=False)]
+    assert sum(each_time) == 250
+    assert max(each_time) < 60
+
+
+async def test_a_message_goes_before_the_refresh_that_it_calls_for(
+    cache: CachedConnections, source: Source, clock: Clock
+) -> None:
+    clock.now += 9.5
+    assert cache.known(ALICE, BOB) is True
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert source.asked == 1
+    await cache.aclose()
+    assert source.asked == 2
 
 
 async def test_late_in_its_life_it_is_asked_for_once_and_lives_on(

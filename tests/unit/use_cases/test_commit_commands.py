@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from service.domain.conversation import direct_conversation
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
+from service.domain.ids import ClientMessageId, ConversationId, UserId
 from service.domain.message import Draft
 from service.use_cases.commit_commands import Result
 from service.use_cases.lease import LeaseLost
-from service.use_cases.mark_position import Marked
 from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
 from service.use_cases.set_preferences import SetPreferencesCommand
@@ -323,36 +322,6 @@ async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) ->
         if isinstance(result, Sent):
             assert result.message.seq > last.get((sender, target), 0)
             last[sender, target] = result.message.seq
-
-
-async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Bench) -> None:
-    bench.send("first")
-    first = (await bench.until(1))["first"]
-    assert isinstance(first, Sent)
-    bench.send("second")
-    bench.mark("read", first.message.id, user=BOB)
-    bench.mark("again", first.message.id, user=BOB)
-    results = await bench.until(4)
-    assert bench.messages.batches == [1, 1, 2]
-    for ticket, moved in (("read", True), ("again", False)):
-        marked = results[ticket]
-        assert isinstance(marked, Marked)
-        assert (marked.position.seq, marked.position.moved, marked.counterpart_id) == (1, moved, ALICE)
-
-
-async def test_a_mark_needs_participation_and_a_message_but_no_connection(bench: Bench) -> None:
-    bench.send("first")
-    first = (await bench.until(1))["first"]
-    assert isinstance(first, Sent)
-    bench.directory.verdicts.clear()
-    bench.directory.forget_everything()
-    bench.mark("after disconnecting", first.message.id, user=BOB)
-    bench.mark("stranger", first.message.id, user=CAROL)
-    bench.mark("no such message", MessageId(uuid4()), user=BOB)
-    results = await bench.until(4)
-    assert isinstance(results["after disconnecting"], Marked)
-    assert code(results["stranger"]) is ErrorCode.CONVERSATION_NOT_FOUND
-    assert code(results["no such message"]) is ErrorCode.MESSAGE_NOT_FOUND
 
 
 async def test_what_was_accepted_before_a_revocation_gets_its_original_result_again(bench: Bench) -> None:
