@@ -195,8 +195,7 @@ class CachedConnections:
                 asked_at = self._clock()
                 connected, lifetime = await self._ask(flight, user, other)
                 if not flight.overtaken:
-                    begin = _REFRESHED_FROM if flight.is_refresh else _FIRST_REFRESHED_FROM
-                    self._keep(pair, connected, asked_at, lifetime, refreshed_from=begin)
+                    self._keep(pair, connected, asked_at, lifetime, is_first=not flight.is_refresh)
                     return connected
         finally:
             del self._flights[pair]
@@ -205,11 +204,10 @@ class CachedConnections:
             raise Rejected(code, "the connection is changing right now", retry_after_ms=100)
         return False
 
-    def _keep(
-        self, pair: Pair, connected: bool, asked_at: float, lifetime: float, *, refreshed_from: float
-    ) -> None:
+    def _keep(self, pair: Pair, connected: bool, asked_at: float, lifetime: float, *, is_first: bool) -> None:
         if self._keeps_answers:
-            share = refreshed_from + (_REFRESHED_UNTIL - refreshed_from) * (hash(pair) % 256) / 256
+            earliest = _FIRST_REFRESHED_FROM if is_first else _REFRESHED_FROM
+            share = earliest + (_REFRESHED_UNTIL - earliest) * (hash(pair) % 256) / 256
             self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
 
     async def _ask(self, flight: _Flight, user: UserId, other: UserId) -> tuple[bool, float]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,20 +15,11 @@ from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, UserId
 from service.domain.message import Draft
 from service.use_cases.commit_commands import Result
-from service.use_cases.lease import LeaseLost
 from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
 from service.use_cases.set_preferences import SetPreferencesCommand
 from tests.fakes import MemoryMessages
 from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, DAVE, Bench
-
-
-@pytest_asyncio.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    task = asyncio.create_task(made.pipeline.run())
-    yield made
-    task.cancel()
 
 
 def code(result: Result) -> ErrorCode:
@@ -357,47 +347,3 @@ async def test_preferences_take_their_place_in_the_users_order(bench: Bench) -> 
     await bench.until(5)
     assert [ticket for ticket, _ in bench.results][2:] == ["invisible True", "invisible False", "behind them"]
     assert not (await bench.preferences.of(ALICE)).invisible
-
-
-async def until_lost(bench: Bench, task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(5):
-        with pytest.raises(ExceptionGroup) as raised:
-            await task
-    assert raised.group_contains(LeaseLost)
-
-
-@pytest.mark.parametrize("count", [1, 3])
-async def test_a_lost_lease_ends_the_pipeline_and_answers_nobody(count: int) -> None:
-    bench = Bench()
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.send("before")
-    await bench.until(1)
-    bench.messages.lease_is_lost = True
-    for number in range(count):
-        bench.send(f"after {number}")
-    await until_lost(bench, task)
-    assert [ticket for ticket, _ in bench.results] == ["before"]
-
-
-async def test_a_lease_lost_under_marks_ends_the_pipeline_and_answers_nobody() -> None:
-    bench = Bench()
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.send("before")
-    sent = (await bench.until(1))["before"]
-    assert isinstance(sent, Sent)
-    bench.messages.lease_is_lost = True
-    bench.mark("mark", sent.message.id, user=BOB)
-    bench.mark("another", sent.message.id, user=ALICE)
-    await until_lost(bench, task)
-    assert [ticket for ticket, _ in bench.results] == ["before"]
-
-
-async def test_a_lease_lost_in_a_lane_ends_the_pipeline_and_answers_nobody() -> None:
-    bench = Bench()
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.preferences.lease_is_lost = True
-    command = SetPreferencesCommand(user_id=ALICE, read_receipts=False, invisible=None)
-    bench.pipeline.submit(command, "preferences")
-    bench.send("behind it")
-    await until_lost(bench, task)
-    assert bench.results == []

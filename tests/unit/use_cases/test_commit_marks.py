@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 
 from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import MessageId
-from service.domain.message import Draft
+from service.domain.message import Draft, Message
 from service.use_cases import commit_commands
 from service.use_cases.mark_position import Marked
 from service.use_cases.ports import Committed
@@ -19,21 +18,18 @@ from service.use_cases.send_message import Sent
 from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench
 
 
-@pytest_asyncio.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    task = asyncio.create_task(made.pipeline.run())
-    yield made
-    task.cancel()
-
-
-async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Bench) -> None:
+async def the_first_message(bench: Bench) -> Message:
     bench.send("first")
     first = (await bench.until(1))["first"]
     assert isinstance(first, Sent)
+    return first.message
+
+
+async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Bench) -> None:
+    first = await the_first_message(bench)
     bench.send("second")
-    bench.mark("read", first.message.id, user=BOB)
-    bench.mark("again", first.message.id, user=BOB)
+    bench.mark("read", first.id, user=BOB)
+    bench.mark("again", first.id, user=BOB)
     results = await bench.until(4)
     assert bench.messages.batches == [1, 1, 2]
     for ticket, moved in (("read", True), ("again", False)):
@@ -43,13 +39,11 @@ async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Benc
 
 
 async def test_a_mark_needs_participation_and_a_message_but_no_connection(bench: Bench) -> None:
-    bench.send("first")
-    first = (await bench.until(1))["first"]
-    assert isinstance(first, Sent)
+    first = await the_first_message(bench)
     bench.directory.verdicts.clear()
     bench.directory.forget_everything()
-    bench.mark("after disconnecting", first.message.id, user=BOB)
-    bench.mark("stranger", first.message.id, user=CAROL)
+    bench.mark("after disconnecting", first.id, user=BOB)
+    bench.mark("stranger", first.id, user=CAROL)
     bench.mark("no such message", MessageId(uuid4()), user=BOB)
     results = await bench.until(4)
     assert isinstance(results["after disconnecting"], Marked)
@@ -82,24 +76,20 @@ async def test_marks_begin_when_the_commit_of_messages_under_way_is_over(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit_commands, "_MARKS_YIELD_S", 5.0)
-    bench.send("first")
-    first = (await bench.until(1))["first"]
-    assert isinstance(first, Sent)
+    first = await the_first_message(bench)
     gate = Gate(bench, monkeypatch)
     bench.send("held")
-    bench.mark("read", first.message.id, user=BOB)
+    bench.mark("read", first.id, user=BOB)
     asyncio.get_running_loop().call_later(5 * commit_commands._MARKS_GATHER_S, gate.open)
     await bench.until(3)
     assert [ticket for ticket, _ in bench.results] == ["first", "held", "read"]
 
 
 async def test_marks_do_not_wait_for_messages_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.send("first")
-    first = (await bench.until(1))["first"]
-    assert isinstance(first, Sent)
+    first = await the_first_message(bench)
     gate = Gate(bench, monkeypatch)
     bench.send("held")
-    bench.mark("read", first.message.id, user=BOB)
+    bench.mark("read", first.id, user=BOB)
     assert set(await bench.until(2)) == {"first", "read"}
     gate.open()
     assert "held" in await bench.until(3)
