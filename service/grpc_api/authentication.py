@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +12,7 @@ import grpc
 import jwt
 from cachetools import LRUCache
 
-from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import UserId, is_user_id
-from service.grpc_api.errors import refuse
 
 ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
 """What a deployment may choose from; a token never chooses."""
@@ -92,41 +90,22 @@ def caller() -> UserId:
     return _CALLER.get()
 
 
-class AuthenticationInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
-    """Refuses calls without a user's valid token before their request is even parsed.
+class Authentication:
+    """Finds the caller in a call's metadata, before the request is even parsed.
 
-    `open_services` are the full names of services that need none. Verified
-    tokens are remembered until they expire: a gateway sends the same one often.
+    Verified tokens are remembered until they expire: a gateway sends the same one often.
     """
 
     def __init__(
-        self,
-        verifier: TokenVerifier,
-        *,
-        open_services: frozenset[str],
-        remembered: int = 4_096,
-        now: Callable[[], float] = time.time,
+        self, verifier: TokenVerifier, *, remembered: int = 4_096, now: Callable[[], float] = time.time
     ) -> None:
         self._verifier = verifier
-        self._open_services = open_services
         self._now = now
         self._verified: LRUCache[str, VerifiedToken] = LRUCache(remembered)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Lets the call through with its caller known, or answers UNAUTHENTICATED."""
-        service = handler_call_details.method.rpartition("/")[0].lstrip("/")
-        if service not in self._open_services:
-            try:
-                user = self._authenticate(_bearer_token(handler_call_details))
-            except InvalidToken as error:
-                return _refusal(str(error))
-            # Interceptors and handler share the task of the call, and so its context.
-            _CALLER.set(user)
-        return await continuation(handler_call_details)
+    def admit(self, call: grpc.HandlerCallDetails) -> None:
+        """Makes the user of the token the `caller` of the running task; raises `InvalidToken`."""
+        _CALLER.set(self._authenticate(_bearer_token(call)))
 
     def _authenticate(self, token: str) -> UserId:
         verified = self._verified.get(token)
@@ -144,13 +123,3 @@ def _bearer_token(call: grpc.HandlerCallDetails) -> str:
     if scheme.lower() != "bearer" or not token:
         raise InvalidToken("the authorization must be a bearer token")
     return token
-
-
-def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler that leaves the request unparsed and refuses it."""
-    rejection = Rejection(ErrorCode.UNAUTHENTICATED, message)
-
-    async def answer(_request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        await refuse(context, rejection)
-
-    return grpc.unary_unary_rpc_method_handler(answer)

@@ -1,10 +1,10 @@
-"""What holds for every call of ours: counted, bounded in time, refused in one form."""
+"""What holds for every call: authenticated, counted, bounded in time, refused in one form."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client import Counter
 
 from service.domain.errors import ErrorCode, Rejected, Rejection
+from service.grpc_api.authentication import Authentication, InvalidToken
 from service.grpc_api.errors import refuse
 from service.grpc_api.metrics import CALL_SECONDS, CALLS
 
@@ -23,87 +24,81 @@ _log = structlog.get_logger(__name__)
 # Strings: grpc's classes are generic in their stubs only.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+GenericHandler: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 
 _OTHER = "other"
 """Label of methods that this server does not have: their names are the callers' invention."""
 
 
-class _WrappedHandlers:
-    """What an interceptor made of the handler of each method: made once and not for every call."""
+class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
+    """The methods of a server, added to it as one handler.
 
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[Handler, Handler]] = {}
-
-    def of(self, method: str, handler: Handler, make: Callable[[], Handler]) -> Handler:
-        """What `make` makes; called again when the method's handler is another one, as for a refusal."""
-        made = self._made.get(method)
-        if made is None or made[0] is not handler:
-            made = self._made[method] = (handler, make())
-        return made[1]
-
-
-class MetricsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
-    """Counts and times unary calls; `methods` are the full names that get a label."""
-
-    def __init__(self, methods: frozenset[str]) -> None:
-        self._methods = methods
-        self._handlers = _WrappedHandlers()
-
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """Puts the clock around whatever will answer the call."""
-        method = handler_call_details.method.lstrip("/")
-        label = method if method in self._methods else _OTHER
-        handler: Handler | None = await continuation(handler_call_details)
-        if handler is None:
-            _counter(label, grpc.StatusCode.UNIMPLEMENTED.name).inc()
-        if handler is None or handler.unary_unary is None:
-            return handler  # type: ignore[return-value]  # None: no such method
-        return self._handlers.of(
-            label,
-            handler,
-            lambda: grpc.unary_unary_rpc_method_handler(
-                _measured(label, _behaviour(handler)),
-                handler.request_deserializer,
-                handler.response_serializer,
-            ),
-        )
-
-
-class BoundaryInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
-    """Ends calls of `methods` at their deadline and turns exceptions into statuses.
-
-    A call that brings no deadline gets `default_deadline` seconds. The end of
-    a deadline and a cancellation both cancel the handler, and with it the
-    statement that it waits for.
+    Generated code adds a service to this as it would to the server. What holds for every call is put around
+    a method once: interceptors, of which the library makes a chain for each call, cost a page of history a
+    tenth of its time.
     """
 
-    def __init__(self, methods: frozenset[str], *, default_deadline: float) -> None:
-        self._methods = methods
-        self._default_deadline = default_deadline
-        self._handlers = _WrappedHandlers()
+    def __init__(
+        self,
+        authentication: Authentication,
+        *,
+        open_services: frozenset[str],
+        bounded_services: frozenset[str],
+        default_deadline: float,
+    ) -> None:
+        """Services are given by their full names.
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler:
-        """Puts the boundary around the method's handler."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method.lstrip("/")
-        if method not in self._methods:
-            return handler
-        return self._handlers.of(
-            method,
-            handler,
-            lambda: grpc.unary_unary_rpc_method_handler(
-                self._bounded(method, _behaviour(handler), _parser(handler)),
-                # The boundary parses the request itself, so that a broken one is refused like any other.
-                None,
-                handler.response_serializer,
-            ),
-        )
+        Calls of all but `open_services` need a user's valid token. Those of `bounded_services` end at their
+        deadline, which is `default_deadline` seconds for a call that brings none, and what they raise becomes
+        a status. The end of a deadline and a cancellation both cancel the handler, and with it the statement
+        that it waits for.
+        """
+        self._authentication = authentication
+        self._open_services = open_services
+        self._bounded_services = bounded_services
+        self._default_deadline = default_deadline
+        self._handlers: dict[str, Handler] = {}
+        self._open: set[str] = set()
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[GenericHandler]) -> None:
+        """Nothing: generated code names the same methods again in `add_registered_method_handlers`."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        """Adds the methods of a service. Unary ones are counted and timed."""
+        for name, handler in handlers.items():
+            method = f"{service}/{name}"
+            if handler.unary_unary is not None:
+                behaviour, parse = _behaviour(handler), handler.request_deserializer
+                if service in self._bounded_services:
+                    # The boundary parses the request itself, so that a broken one is refused like any other.
+                    behaviour, parse = self._bounded(method, behaviour, _parser(handler)), None
+                handler = grpc.unary_unary_rpc_method_handler(
+                    _measured(method, behaviour), parse, handler.response_serializer
+                )
+            self._handlers[f"/{method}"] = handler
+            if service in self._open_services:
+                self._open.add(f"/{method}")
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """What answers this call, with its caller known: the method, a refusal, or nothing if it is unknown.
+
+        Called in the task of the call, whose context the method shares.
+        """
+        path = handler_call_details.method
+        handler = self._handlers.get(path)
+        if path not in self._open:
+            try:
+                self._authentication.admit(handler_call_details)
+            except InvalidToken as error:
+                rejection = Rejection(ErrorCode.UNAUTHENTICATED, str(error))
+                return grpc.unary_unary_rpc_method_handler(_measured(self._label(path), _refusing(rejection)))
+        if handler is None:
+            _counter(_OTHER, grpc.StatusCode.UNIMPLEMENTED.name).inc()
+        return handler
+
+    def _label(self, path: str) -> str:
+        return path[1:] if path in self._handlers else _OTHER
 
     def _bounded(self, method: str, behaviour: Behaviour, parse: Callable[[bytes], Any]) -> Behaviour:
         async def answer(request: bytes, context: Context) -> Any:
@@ -161,6 +156,13 @@ def _measured(label: str, behaviour: Behaviour) -> Behaviour:
         finally:
             _counter(label, code).inc()
             duration.observe(time.perf_counter() - began)
+
+    return answer
+
+
+def _refusing(rejection: Rejection) -> Behaviour:
+    async def answer(_request: bytes, context: Context) -> Any:
+        await refuse(context, rejection)
 
     return answer
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from proto.messaging.v1 import messaging_pb2, messaging_pb2_grpc
-from service.grpc_api.authentication import AuthenticationInterceptor, TokenVerifier
-from service.grpc_api.calls import BoundaryInterceptor, MetricsInterceptor
+from service.grpc_api.authentication import Authentication, TokenVerifier
+from service.grpc_api.calls import Methods
 from service.grpc_api.messaging_service import MessagingService
 
 _DESCRIPTOR = messaging_pb2.DESCRIPTOR.services_by_name["MessagingService"]
 SERVICE: str = _DESCRIPTOR.full_name
 """The name under which health is asked, besides the empty one of the whole server."""
 _HEALTH: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-_METHODS = frozenset(f"{SERVICE}/{method.name}" for method in _DESCRIPTOR.methods)
 
 _OPTIONS = (
     # Requests hold a few ids; a page is at most 100 texts of 20,000 bytes.
@@ -70,20 +71,22 @@ class GrpcServer:
         open_services = {_HEALTH}
         if self._options.reflection:
             open_services.add(reflection.SERVICE_NAME)
-        server = aio.server(
-            # The first one is outermost: what authentication refuses is counted too.
-            interceptors=(
-                MetricsInterceptor(_METHODS | {f"{_HEALTH}/Check"}),
-                AuthenticationInterceptor(self._verifier, open_services=frozenset(open_services)),
-                BoundaryInterceptor(_METHODS, default_deadline=self._options.default_deadline),
-            ),
-            options=_OPTIONS,
-            maximum_concurrent_rpcs=self._options.maximum_calls,
+        methods = Methods(
+            Authentication(self._verifier),
+            open_services=frozenset(open_services),
+            bounded_services=frozenset({SERVICE}),
+            default_deadline=self._options.default_deadline,
         )
-        messaging_pb2_grpc.add_MessagingServiceServicer_to_server(self._service, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        # To generated code it is a server.
+        registrar = cast("aio.Server", methods)
+        messaging_pb2_grpc.add_MessagingServiceServicer_to_server(self._service, registrar)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
         if self._options.reflection:
-            reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), server)
+            reflected = ReflectionServicer((SERVICE, _HEALTH, reflection.SERVICE_NAME))
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, registrar)
+        server = aio.server(
+            handlers=(methods,), options=_OPTIONS, maximum_concurrent_rpcs=self._options.maximum_calls
+        )
         await self.set_serving(False)
         port = server.add_insecure_port(f"{self._options.host}:{self._options.port}")
         await server.start()

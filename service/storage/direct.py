@@ -60,18 +60,19 @@ class DirectConnection:
         """Whether no answer is outstanding; one may be whose caller is gone."""
         self._free.set()
         self._asked_at = 0.0
+        self._limit: asyncio.TimerHandle | None = None
+        """Looks whether the answer is late; set once for all statements that are answered before it ends."""
         self._ending: asyncio.Task[None] | None = None
-        """Waits for that; what is asked next comes after it."""
-        self._waiting = 0
+        """Waits for an answer whose caller is gone; what is asked next comes after it."""
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
         self._transformer = Transformer()
         """Of the connection; kept, because it remembers how a type is read."""
 
     @property
-    def waiting(self) -> int:
-        """Callers whose answer is not here yet, one that is gone included."""
-        return self._waiting + (self._ending is not None and not self._ending.done())
+    def owes_an_answer(self) -> bool:
+        """Whether a statement is under way, be its caller gone or not."""
+        return not self._free.is_set()
 
     async def execute(
         self,
@@ -85,30 +86,21 @@ class DirectConnection:
         answer within eight seconds; what became of the statement is not known then, nor when its caller
         is cancelled. Then the next statement waits for the answer that nobody wants any more.
         """
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(_LONGEST_USE_S), self._turn:
-                return await self._execute(statement, parameters, make_row)
-        finally:
-            self._waiting -= 1
-
-    async def _execute(
-        self, statement: str, parameters: Sequence[Parameter], make_row: Callable[[Sequence[Any]], Any]
-    ) -> list[Any]:
-        try:
-            if self._ending is not None:
-                await asyncio.wait([self._ending])
-                self._ending = None
-            connection = self._connection or await self._open()
-            result = await self._run(connection, statement, parameters)
-            if result.status != ExecStatus.TUPLES_OK:
-                raise psycopg.errors.error_from_result(result)
-        except psycopg.OperationalError:
-            self.close()
-            notice_cancellation()
-            raise
-        self._transformer.set_pgresult(result)
-        return self._transformer.load_rows(0, result.ntuples, make_row)
+        async with self._turn:
+            try:
+                if self._ending is not None:
+                    await asyncio.wait([self._ending])
+                    self._ending = None
+                connection = self._connection or await self._open()
+                result = await self._run(connection, statement, parameters)
+                if result.status != ExecStatus.TUPLES_OK:
+                    raise psycopg.errors.error_from_result(result)
+            except psycopg.OperationalError:
+                self.close()
+                notice_cancellation()
+                raise
+            self._transformer.set_pgresult(result)
+            return self._transformer.load_rows(0, result.ntuples, make_row)
 
     async def _end(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Waits for an answer whose caller is gone, and asks the server to end what takes long.
@@ -127,7 +119,13 @@ class DirectConnection:
             self.close()
 
     def close(self) -> None:
-        """Closes the connection; `execute` makes a new one."""
+        """Closes the connection, under who waits for an answer, too; `execute` makes a new one."""
+        self._fail(psycopg.OperationalError("the connection was closed"))
+
+    def _fail(self, error: Exception) -> None:
+        """Gives the connection up: if it is lost, its socket would stay readable for good."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
         connection, self._connection = self._connection, None
         if connection is not None:
             loop = asyncio.get_running_loop()
@@ -136,17 +134,21 @@ class DirectConnection:
             loop.remove_writer(self._socket)
             connection.pgconn.finish()
             self._free.set()
+            if self._limit is not None:
+                self._limit.cancel()
+                self._limit = None
             self._on_closed()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
-        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._connect)
-        try:
-            for name, statement in self._statements.items():
-                await connection.execute(f"PREPARE {name} AS {statement}".encode())
-            notice_cancellation()
-        except BaseException:
-            await connection.close()
-            raise
+        async with asyncio.timeout(_LONGEST_USE_S):
+            connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._connect)
+            try:
+                for name, statement in self._statements.items():
+                    await connection.execute(f"PREPARE {name} AS {statement}".encode())
+                notice_cancellation()
+            except BaseException:
+                await connection.close()
+                raise
         self._socket = connection.pgconn.socket
         self._trouble.register(self._socket, select.POLLERR)
         asyncio.get_running_loop().add_reader(self._socket, self._on_readable, connection.pgconn)
@@ -160,6 +162,8 @@ class DirectConnection:
         loop = asyncio.get_running_loop()
         self._answer, self._result, self._asked_at = loop.create_future(), None, loop.time()
         self._free.clear()
+        if self._limit is None:
+            self._limit = loop.call_at(self._asked_at + _LONGEST_USE_S, self._look_at_the_time)
         try:
             pgconn.send_query_prepared(
                 statement.encode(),
@@ -169,11 +173,21 @@ class DirectConnection:
             )
             self._write_on(pgconn)
             return await self._answer
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             self._ending = asyncio.create_task(self._end(connection), name="end-statement")
             raise
         finally:
             self._answer = None
+
+    def _look_at_the_time(self) -> None:
+        self._limit = None
+        if self._answer is None or self._answer.done():
+            return
+        loop, latest = asyncio.get_running_loop(), self._asked_at + _LONGEST_USE_S
+        if loop.time() < latest:
+            self._limit = loop.call_at(latest, self._look_at_the_time)
+        else:
+            self._answer.set_exception(TimeoutError("no answer from the database"))
 
     def _write_on(self, pgconn: PGconn) -> None:
         """Writes what is left of the query, now and whenever the socket takes more."""
@@ -208,12 +222,6 @@ class DirectConnection:
         except psycopg.OperationalError as error:
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        """The connection is lost: its socket would stay readable for good."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
-        self.close()
-
 
 class DirectPool:
     """Several connections for the same statements, of which one is used while all statements are quick.
@@ -223,9 +231,12 @@ class DirectPool:
     """
 
     def __init__(self, connections: Sequence[DirectConnection]) -> None:
-        self._connections = connections
-        self._free = asyncio.Semaphore(len(connections))
+        self._free = list(connections)
+        """The one used last is the next."""
         self._turn = asyncio.Lock()
+        self._in_turn: DirectConnection | None = None
+        self._is_late = False
+        """Whether the statement in turn only goes on holding up the others because no connection is free."""
 
     async def execute(
         self,
@@ -234,25 +245,25 @@ class DirectPool:
         make_row: Callable[[Sequence[Any]], Any] = tuple,
     ) -> list[Any]:
         """See `DirectConnection.execute`; statements begin in the order of the calls."""
-        async with self._free:
-            return await self._execute_in_turn(statement, parameters, make_row)
-
-    async def _execute_in_turn(
-        self, statement: str, parameters: Sequence[Parameter], make_row: Callable[[Sequence[Any]], Any]
-    ) -> list[Any]:
         await self._turn.acquire()
-        has_turn = True
-
-        def end_turn() -> None:
-            nonlocal has_turn
-            if has_turn:
-                has_turn = False
-                self._turn.release()
-
-        late = asyncio.get_running_loop().call_later(_QUICK_S, end_turn)
+        connection = self._in_turn = self._free.pop()
+        late = asyncio.get_running_loop().call_later(_QUICK_S, self._end_slow_turn, connection)
         try:
-            least = min(self._connections, key=lambda connection: connection.waiting)
-            return await least.execute(statement, parameters, make_row)
+            return await connection.execute(statement, parameters, make_row)
         finally:
             late.cancel()
-            end_turn()
+            # One that owes an answer to a caller who is gone is the last to be used again.
+            self._free.insert(0 if connection.owes_an_answer else len(self._free), connection)
+            if self._in_turn is connection or self._is_late:
+                self._end_turn()
+
+    def _end_slow_turn(self, connection: DirectConnection) -> None:
+        if self._in_turn is connection:
+            if self._free:
+                self._end_turn()
+            else:
+                self._is_late = True
+
+    def _end_turn(self) -> None:
+        self._in_turn, self._is_late = None, False
+        self._turn.release()
