@@ -14,7 +14,8 @@ from typing import cast
 from loadtests.driver.hpack import Decoder, indexed, literals
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME_HEADER = 9
+_FRAME_HEADER = struct.Struct(">HBBBI")
+"""Of a frame: its length in three bytes, its type, its flags, its stream."""
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM, _ACK, _END_HEADERS = 0x1, 0x1, 0x4
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5
@@ -46,8 +47,9 @@ class GrpcReader(asyncio.Protocol):
         self._block = indexed(len(headers))
         self._decoder = Decoder()
         self._good_trailers: bytes | None = None
-        self._buffer = bytearray()
-        self._body = bytearray()
+        self._rest = b""
+        """Of what was read: a frame that is not whole yet."""
+        self._body = b""
         self._stream = -1
         self._window = _LARGEST_WINDOW
         self._answer: asyncio.Future[bytes] | None = None
@@ -75,7 +77,7 @@ class GrpcReader(asyncio.Protocol):
             self._settle(self._failure or CallFailed("not connected"))
             return answer
         self._stream += 2
-        self._body.clear()
+        self._body = b""
         block, self._first_block = self._first_block or self._block, None
         body = _PREFIX.pack(0, len(request)) + request
         self._transport.write(
@@ -98,21 +100,21 @@ class GrpcReader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes in whole frames."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        while len(buffer) - at >= _FRAME_HEADER:
-            end = at + _FRAME_HEADER + int.from_bytes(buffer[at : at + 3])
-            if len(buffer) < end:
-                break
-            stream = int.from_bytes(buffer[at + 5 : at + 9])
-            try:
-                self._take(buffer[at + 3], buffer[at + 4], stream, bytes(buffer[at + _FRAME_HEADER : end]))
-            except (ValueError, IndexError, struct.error) as error:
-                self._give_up(CallFailed(f"not what a gRPC server sends: {error}"))
-                return
-            at = end
-        del buffer[:at]
+        if self._rest:
+            data = self._rest + data
+        at, size = 0, len(data)
+        try:
+            while size - at >= _FRAME_HEADER.size:
+                high, low, kind, flags, stream = _FRAME_HEADER.unpack_from(data, at)
+                begin = at + _FRAME_HEADER.size
+                end = begin + (high << 8 | low)
+                if size < end:
+                    break
+                self._take(kind, flags, stream, data[begin:end])
+                at = end
+        except (ValueError, IndexError, struct.error) as error:
+            self._give_up(CallFailed(f"not what a gRPC server sends: {error}"))
+        self._rest = data[at:]
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _DATA and stream == self._stream and not flags:
@@ -167,7 +169,7 @@ class GrpcReader(asyncio.Protocol):
         if failure is not None:
             answer.set_exception(failure)
             return
-        answer.set_result(bytes(self._body[_PREFIX.size :]))
+        answer.set_result(self._body[_PREFIX.size :])
 
     def _give_up(self, failure: CallFailed) -> None:
         self._failure = failure
