@@ -52,6 +52,7 @@ class ReferenceClient:
         self._outbox: dict[str, tuple[str, dict[str, Any]]] = {}
         self._syncing: dict[str, str] = {}
         self._unconfirmed: dict[int, str] = {}
+        self._resent_at = 0.0
         self._packet_ids = count(10)
         self._changed = asyncio.Condition()
         self._writer: asyncio.StreamWriter | None = None
@@ -183,8 +184,15 @@ class ReferenceClient:
                         if not condition() and self.failure is None:
                             await self._changed.wait()
                 except TimeoutError:
-                    self.resend()
-                    self._ask_again()
+                    self._ask_for_what_is_late()
+
+    def _ask_for_what_is_late(self) -> None:
+        """Twice a second for all who wait: each of them alone would make a flood of it."""
+        now = asyncio.get_running_loop().time()
+        if now - self._resent_at >= RESEND_S:
+            self._resent_at = now
+            self.resend()
+            self._ask_again()
 
     def _ask(self, conversation_id: str) -> None:
         if conversation_id not in self._syncing:
