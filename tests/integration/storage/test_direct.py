@@ -260,6 +260,36 @@ async def test_a_pool_goes_on_beside_a_slow_statement_and_uses_one_connection_fo
             connection.close()
 
 
+async def test_a_pool_whose_connections_are_all_slow_goes_on_with_the_first_that_is_free(
+    database_url: str,
+) -> None:
+    connections = [DirectConnection(database_url, STATEMENTS, connect={}) for _ in range(2)]
+    pool = DirectPool(connections)
+    try:
+        slow = asyncio.create_task(pool.execute("sleep", [Packed(b"0.3")]))
+        slower = asyncio.create_task(pool.execute("sleep", [Packed(b"30")]))
+        behind = [asyncio.create_task(pool.execute("whoami", [])) for _ in range(5)]
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*behind)
+        assert slow.done()
+        assert not slower.done()
+        assert len({process_id for ((process_id,),) in answers}) == 1
+        slower.cancel()
+        await asyncio.wait([slower])
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+async def test_closing_a_connection_is_told_to_who_waits_for_an_answer(connection: DirectConnection) -> None:
+    await echo(connection, "first")
+    sleeping = await begin_to_sleep(connection, b"30")
+    connection.close()
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        await sleeping
+    assert await echo(connection, "next") == "next"
+
+
 async def test_whoever_gives_up_its_place_in_a_pool_leaves_it_to_the_next(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
