@@ -62,9 +62,13 @@ async def test_10000_messages_for_one_absent_user_arrive_complete_and_in_order(
     senders = {name: ReferenceClient(port, name, token(name)) for name in names}
     for name in names:
         stack.connections.connect(name, "bob")
-    async with connected(*senders.values()), asyncio.TaskGroup() as tasks:
+    async with connected(*senders.values()):
         for name, sender in senders.items():
-            tasks.create_task(send_many(sender, "bob", texts[name], window=100))
+            # The service asks this very process who is connected: in the flood it would answer too late.
+            await send_many(sender, "bob", texts[name][:1])
+        async with asyncio.TaskGroup() as tasks:
+            for name, sender in senders.items():
+                tasks.create_task(send_many(sender, "bob", texts[name][1:], window=100))
     async with connected(bob):
         await bob.until(lambda: sum(timeline.head for timeline in bob.timelines.values()) == MESSAGES)
         await bob.settled()
