@@ -35,8 +35,7 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
     """The methods of a server, added to it as one handler.
 
     Generated code adds a service to this as it would to the server. What holds for every call is put around
-    a method once: interceptors, of which the library makes a chain for each call, cost a page of history a
-    tenth of its time.
+    a method once: of interceptors the library makes a chain for each call, which is a tenth of a page's time.
     """
 
     def __init__(
