@@ -23,7 +23,7 @@ from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
 from service.storage import direct
 from service.storage.arrays import IntArray, Packed, TextArray
-from service.storage.direct import DirectConnection, DirectPool
+from service.storage.direct import DirectConnection
 from tests.faults.proxy import Direction, FaultProxy
 
 STATEMENTS = {
@@ -237,50 +237,6 @@ async def test_who_owes_an_answer_for_too_long_is_given_up_though_its_callers_go
         os.kill(process_id, signal.SIGCONT)
 
 
-async def test_a_pool_goes_on_beside_a_slow_statement_and_uses_one_connection_for_quick_ones(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connections = [DirectConnection(database_url, STATEMENTS, connect={}) for _ in range(2)]
-    pool = DirectPool(connections)
-    try:
-        monkeypatch.setattr(direct, "_QUICK_S", 60.0)
-        quick = await asyncio.gather(*(pool.execute("whoami", []) for _ in range(20)))
-        assert len({process_id for ((process_id,),) in quick}) == 1
-        monkeypatch.setattr(direct, "_QUICK_S", 0.005)
-        sleeping = asyncio.create_task(pool.execute("sleep", [Packed(b"30")]))
-        await asyncio.sleep(0)
-        async with asyncio.timeout(5):
-            beside = await asyncio.gather(*(pool.execute("whoami", []) for _ in range(20)))
-        assert not sleeping.done()
-        assert len({process_id for ((process_id,),) in beside}) == 1
-        sleeping.cancel()
-        await asyncio.wait([sleeping])
-    finally:
-        for connection in connections:
-            connection.close()
-
-
-async def test_a_pool_whose_connections_are_all_slow_goes_on_with_the_first_that_is_free(
-    database_url: str,
-) -> None:
-    connections = [DirectConnection(database_url, STATEMENTS, connect={}) for _ in range(2)]
-    pool = DirectPool(connections)
-    try:
-        slow = asyncio.create_task(pool.execute("sleep", [Packed(b"0.3")]))
-        slower = asyncio.create_task(pool.execute("sleep", [Packed(b"30")]))
-        behind = [asyncio.create_task(pool.execute("whoami", [])) for _ in range(5)]
-        async with asyncio.timeout(5):
-            answers = await asyncio.gather(*behind)
-        assert slow.done()
-        assert not slower.done()
-        assert len({process_id for ((process_id,),) in answers}) == 1
-        slower.cancel()
-        await asyncio.wait([slower])
-    finally:
-        for connection in connections:
-            connection.close()
-
-
 async def test_closing_a_connection_is_told_to_who_waits_for_an_answer(connection: DirectConnection) -> None:
     await echo(connection, "first")
     sleeping = await begin_to_sleep(connection, b"30")
@@ -288,25 +244,6 @@ async def test_closing_a_connection_is_told_to_who_waits_for_an_answer(connectio
     with pytest.raises(psycopg.OperationalError, match="closed"):
         await sleeping
     assert await echo(connection, "next") == "next"
-
-
-async def test_whoever_gives_up_its_place_in_a_pool_leaves_it_to_the_next(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    connection = DirectConnection(database_url, STATEMENTS, connect={})
-    pool = DirectPool([connection])
-    monkeypatch.setattr(direct, "_QUICK_S", 60.0)
-    try:
-        first = asyncio.create_task(pool.execute("sleep", [Packed(b"30")]))
-        second = asyncio.create_task(pool.execute("sleep", [Packed(b"30")]))
-        third = asyncio.create_task(pool.execute("echo", [Packed(b"third")]))
-        await asyncio.sleep(0)
-        second.cancel()
-        first.cancel()
-        async with asyncio.timeout(7):
-            assert await third == [("third",)]
-    finally:
-        connection.close()
 
 
 async def test_a_server_that_does_not_answer_is_given_up(

@@ -53,6 +53,12 @@ async def cache(source: Source, clock: Clock) -> CachedConnections:
     return made
 
 
+def use_late(cache: CachedConnections, clock: Clock) -> None:
+    """Calls for a refresh by a use of the answer."""
+    clock.now += 9.5
+    assert cache.known(ALICE, BOB) is True
+
+
 async def test_early_in_its_life_an_answer_is_only_used(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
@@ -65,8 +71,7 @@ async def test_early_in_its_life_an_answer_is_only_used(
 async def test_a_refreshed_answer_is_only_used_for_longer(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
-    clock.now += 9.5
-    assert cache.known(ALICE, BOB) is True
+    use_late(cache, clock)
     await cache.aclose()
     clock.now += 6.9
     assert cache.known(ALICE, BOB) is True
@@ -96,8 +101,7 @@ async def test_what_was_learned_together_is_spread_over_most_of_a_life(source: S
 async def test_a_message_goes_before_the_refresh_that_it_calls_for(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
-    clock.now += 9.5
-    assert cache.known(ALICE, BOB) is True
+    use_late(cache, clock)
     for _ in range(3):
         await asyncio.sleep(0)
     assert source.asked == 1
@@ -120,8 +124,7 @@ async def test_who_is_no_longer_connected_is_known_by_the_refresh(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
     source.connected = False
-    clock.now += 9.5
-    assert cache.known(ALICE, BOB) is True
+    use_late(cache, clock)
     await cache.aclose()
     assert cache.known(ALICE, BOB) is False
 
@@ -130,8 +133,7 @@ async def test_a_failed_refresh_changes_nothing_and_the_answer_ends_when_it_woul
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
     source.is_down = True
-    clock.now += 9.5
-    assert cache.known(ALICE, BOB) is True
+    use_late(cache, clock)
     await cache.aclose()
     assert cache.known(ALICE, BOB) is True
     clock.now += 0.5
@@ -154,8 +156,7 @@ async def test_a_negative_answer_is_never_refreshed(source: Source, clock: Clock
 async def test_what_was_forgotten_during_a_refresh_is_not_remembered_from_before(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
-    clock.now += 9.5
-    assert cache.known(ALICE, BOB) is True
+    use_late(cache, clock)
     source.connected = False
     cache.drop(ALICE, BOB)
     assert cache.known(ALICE, BOB) is None
