@@ -121,10 +121,15 @@ class ActiveBridge:
             ),
             backlog_topic=topics.backlog,
         )
+
+        def confirmed(delivery: Delivery) -> None:
+            session.acknowledge(delivery)
+            self._commands.message_told()
+
         # The colon is in no other instance's id. A new holder's links have the same ids as those of
         # the one before: the broker ends what a stopped instance would publish when it wakes up.
         publishers = [
-            Publisher(ConnectOptions(client_id=f"{settings.broker_client_id}:{number}"), session.acknowledge)
+            Publisher(ConnectOptions(client_id=f"{settings.broker_client_id}:{number}"), confirmed)
             for number in range(settings.broker_publishers)
         ]
         self.links = BrokerLinks(

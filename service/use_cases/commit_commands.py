@@ -33,9 +33,7 @@ Work = TypeVar("Work", Draft, Mark)
 _MARKS_GATHER_S = 0.01
 """Long enough for the marks of a moment to share a commit, too short for anybody to see."""
 _MARKS_YIELD_S = 0.01
-"""So long marks wait for a commit of messages to be over: beside it, the two would slow each other down."""
-_TOLD_AFTER_S = 0.001
-"""What a message that is committed takes to its recipient."""
+"""So long marks wait for a message to be told: beside its commit, the two would slow each other down."""
 
 Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
@@ -90,6 +88,8 @@ class CommitCommands(Generic[Ticket]):
         self._lost: LeaseLost | None = None
         """What a lane has found out."""
         self._lost_in_lane = asyncio.Event()
+        self._told = asyncio.Event()
+        """Never stays set: it wakes marks that let a message go first."""
         self._messages: GroupCommit[_Waiting[Draft, Ticket]] = GroupCommit(
             self._commit_messages, limit=batch_limit
         )
@@ -114,6 +114,11 @@ class CommitCommands(Generic[Ticket]):
             self._accept(command, ticket, decision)
         else:
             self._lanes.add(user, (command, ticket))
+
+    def message_told(self) -> None:
+        """A message's events are with the broker: marks that waited for that may be committed."""
+        self._told.set()
+        self._told.clear()
 
     async def run(self) -> None:
         """Commits batches until cancelled; raises `LeaseLost`."""
@@ -244,8 +249,7 @@ class CommitCommands(Generic[Ticket]):
         await asyncio.sleep(_MARKS_GATHER_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_MARKS_YIELD_S):
-                await self._messages.next_end()
-                await asyncio.sleep(_TOLD_AFTER_S)
+                await self._told.wait()
 
     async def _commit_marks(self, batch: Sequence[_Waiting[Mark, Ticket]]) -> None:
         """One commit for the batch."""

@@ -32,17 +32,11 @@ class GroupCommit(Generic[Item]):
         self._gather = gather
         self._waiting: deque[Item] = deque()
         self._wake = asyncio.Event()
-        self._ended = asyncio.Event()
-        """Never stays set: it wakes those who wait."""
 
     def add(self, item: Item) -> None:
         """Puts an item at the end; never waits."""
         self._waiting.append(item)
         self._wake.set()
-
-    async def next_end(self) -> None:
-        """Waits for the end of a commit, whenever one begins."""
-        await self._ended.wait()
 
     async def run(self) -> None:
         """Commits until cancelled."""
@@ -59,5 +53,3 @@ class GroupCommit(Generic[Item]):
             # Observed when nobody waits for it any more.
             COMMIT_SECONDS.observe(time.perf_counter() - started)
             BATCH_SIZE.observe(size)
-            self._ended.set()
-            self._ended.clear()
