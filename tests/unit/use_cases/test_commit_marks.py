@@ -56,22 +56,6 @@ async def test_a_mark_needs_participation_and_a_message_but_no_connection(bench:
         assert refusal.code is code
 
 
-class Gate:
-    """Holds the commits of messages until it is opened."""
-
-    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._open = asyncio.Event()
-        self._append = bench.messages.append
-        monkeypatch.setattr(bench.messages, "append", self._held)
-
-    async def _held(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
-        await self._open.wait()
-        return await self._append(drafts)
-
-    def open(self) -> None:
-        self._open.set()
-
-
 async def test_marks_begin_when_the_message_under_way_is_with_the_broker(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +70,22 @@ async def test_marks_begin_when_the_message_under_way_is_with_the_broker(
     assert [ticket for ticket, _ in bench.results] == ["first", "second"]
     bench.pipeline.message_told()
     assert "read" in await bench.until(3)
+
+
+class Gate:
+    """Holds the commits of messages until it is opened."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._open = asyncio.Event()
+        self._append = bench.messages.append
+        monkeypatch.setattr(bench.messages, "append", self._held)
+
+    async def _held(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        await self._open.wait()
+        return await self._append(drafts)
+
+    def open(self) -> None:
+        self._open.set()
 
 
 async def test_marks_do_not_wait_for_messages_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
