@@ -11,10 +11,13 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import grpc
+import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from devstack.ports import LOOPBACK
@@ -26,14 +29,25 @@ logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 
+_REMEMBERED_CALLS = 1_000
+
+
+class Call(NamedTuple):
+    """One call of `IsConnected` and its metadata, None where absent."""
+
+    pair: Pair
+    caller_id: str | None
+    """`x-user-id`"""
+    caller_token: str | None
+    """`authorization`"""
+
 
 class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
     """Symmetric pairs of connected users, and how the service misbehaves at the moment.
 
     With `everybody`, all users are connected with each other whatever the pairs.
     `delay_seconds` goes before each answer. While `failure` is set each call ends with that status.
-    `calls` holds the pair of every call so far, `caller_ids` its `x-user-id`, and
-    `caller_tokens` its `authorization` (None where absent).
+    `calls` holds the latest calls, the newest last.
     """
 
     def __init__(self, pairs: Iterable[Pair] = (), *, everybody: bool = False) -> None:
@@ -41,9 +55,7 @@ class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
         self._everybody = everybody
         self.delay_seconds = 0.0
         self.failure: grpc.StatusCode | None = None
-        self.calls: list[Pair] = []
-        self.caller_ids: list[str | None] = []
-        self.caller_tokens: list[str | None] = []
+        self.calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
 
     def connect(self, user_id_a: str, user_id_b: str) -> None:
         """Makes the two users first-degree connections."""
@@ -67,21 +79,14 @@ class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
     ) -> connections_pb2.IsConnectedResponse:
         """Answers the remote call."""
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        self.calls.append((request.user_id_a, request.user_id_b))
-        self.caller_ids.append(metadata.get("x-user-id"))
-        self.caller_tokens.append(metadata.get("authorization"))
+        pair = (request.user_id_a, request.user_id_b)
+        self.calls.append(Call(pair, metadata.get("x-user-id"), metadata.get("authorization")))
         if self.delay_seconds:
             await asyncio.sleep(self.delay_seconds)
         if self.failure is not None:
             await context.abort(self.failure, "told to fail")
-        answer = self.are_connected(request.user_id_a, request.user_id_b)
-        logger.info(
-            "IsConnected %s %s -> %s for %s",
-            request.user_id_a,
-            request.user_id_b,
-            answer,
-            metadata.get("x-user-id"),
-        )
+        answer = self.are_connected(*pair)
+        logger.debug("IsConnected %s %s -> %s for %s", *pair, answer, metadata.get("x-user-id"))
         return connections_pb2.IsConnectedResponse(are_connected=answer)
 
 
@@ -156,7 +161,7 @@ def main() -> int:
         return 0 if is_serving(arguments.port) else 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     directory = ConnectionsDirectory(arguments.pairs, everybody=arguments.everybody)
-    asyncio.run(_run(arguments.host, arguments.port, directory))
+    uvloop.run(_run(arguments.host, arguments.port, directory))
     return 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -95,12 +95,17 @@ class RedisConnections:
             await self.mark_changed(pair)
         return answer
 
-    async def put(self, pair: Pair, connected: bool) -> None:
-        """Keeps an answer, unless the key holds one or the mark of a change."""
+    async def put(self, pairs: Sequence[Pair], connected: bool) -> None:
+        """Keeps the answer for each whose key holds none, and no mark of a change; one round trip."""
         value, ttl = (_CONNECTED, self._positive_ttl) if connected else (_NOT_CONNECTED, self._negative_ttl)
-        await self._attempt(
-            "put", lambda: self._redis.set(self._key(pair), value, nx=True, px=round(ttl * 1_000))
-        )
+
+        async def keep() -> None:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for pair in pairs:
+                    pipeline.set(self._key(pair), value, nx=True, px=round(ttl * 1_000))
+                await pipeline.execute()
+
+        await self._attempt("put", keep)
 
     async def mark_changed(self, pair: Pair) -> None:
         """Puts the mark in the place of any answer; `get` is blind to the pair until it is there."""

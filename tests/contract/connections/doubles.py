@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -107,10 +107,11 @@ class MemoryShared:
             return None
         return SharedAnswer(connected=connected, lifetime=until - self._clock())
 
-    async def put(self, pair: Pair, connected: bool) -> None:
-        """Keeps an answer where there is nothing."""
-        if self._entries.get(pair, (None, 0.0))[1] <= self._clock():
-            self._entries[pair] = connected, self._clock() + (60.0 if connected else 10.0)
+    async def put(self, pairs: Sequence[Pair], connected: bool) -> None:
+        """Keeps the answer where there is nothing."""
+        for pair in pairs:
+            if self._entries.get(pair, (None, 0.0))[1] <= self._clock():
+                self._entries[pair] = connected, self._clock() + (60.0 if connected else 10.0)
 
     async def mark_changed(self, pair: Pair) -> None:
         """Puts a mark."""

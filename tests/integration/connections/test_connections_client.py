@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from devstack.connections_service import ConnectionsDirectory, serve
+from devstack.connections_service import Call, ConnectionsDirectory, serve
 from devstack.ports import free_port
 from service.domain.errors import ErrorCode
 from service.domain.ids import UserId
@@ -76,9 +76,10 @@ async def test_the_service_token_of_now_and_the_acting_user_are_forwarded(world:
     await world.client.are_connected(ALICE, BOB)
     world.tokens.append("renewed-token")
     await world.client.are_connected(BOB, ALICE)
-    assert world.service.caller_tokens == ["Bearer service-token", "Bearer renewed-token"]
-    assert world.service.caller_ids == ["alice", "bob"]
-    assert world.service.calls == [("alice", "bob"), ("bob", "alice")]
+    assert list(world.service.calls) == [
+        Call(("alice", "bob"), "alice", "Bearer service-token"),
+        Call(("bob", "alice"), "bob", "Bearer renewed-token"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ async def test_an_empty_redis_knows_nothing(layer: RedisConnections) -> None:
 async def test_an_answer_is_kept_for_its_time_and_comes_with_what_is_left(
     layer: RedisConnections, redis: Redis, answer: bool, ttl: float
 ) -> None:
-    await layer.put(PAIR, answer)
+    await layer.put([PAIR], answer)
     kept = await layer.get(PAIR)
     assert kept is not None
     assert kept.connected is answer
@@ -95,7 +95,7 @@ async def test_an_answer_is_kept_for_its_time_and_comes_with_what_is_left(
 
 
 async def test_keys_hold_the_sorted_pair_and_nothing_else(layer: RedisConnections, redis: Redis) -> None:
-    await layer.put(pair_of(BOB, ALICE), True)
+    await layer.put([pair_of(BOB, ALICE)], True)
     await layer.mark_changed(OTHER_PAIR)
     assert sorted(await redis.keys()) == [KEY.encode(), b"messaging:connections:alice/carol"]
 
@@ -112,25 +112,39 @@ async def test_an_answer_about_to_expire_is_given_its_short_time(
 async def test_a_change_drops_the_answer_and_keeps_stale_ones_out_for_a_short_time(
     layer: RedisConnections, redis: Redis
 ) -> None:
-    await layer.put(PAIR, True)
+    await layer.put([PAIR], True)
     await layer.mark_changed(PAIR)
     assert await connected(layer) is None
-    await layer.put(PAIR, True)
+    await layer.put([PAIR], True)
     assert await connected(layer) is None
     assert 0 < await redis.pttl(KEY) <= 2_000
 
 
 async def test_an_answer_already_there_is_not_replaced(layer: RedisConnections) -> None:
-    await layer.put(PAIR, False)
-    await layer.put(PAIR, True)
+    await layer.put([PAIR], False)
+    await layer.put([PAIR], True)
     assert await connected(layer) is False
 
 
+async def test_answers_for_many_pairs_go_in_one_round_trip_and_each_keeps_what_it_has(
+    layer: RedisConnections, redis: Redis
+) -> None:
+    pairs = [pair_of(ALICE, UserId(f"user-{number}")) for number in range(20)]
+    await layer.put([pairs[0]], False)
+    await layer.mark_changed(pairs[1])
+    reads = (await redis.info("stats"))["total_reads_processed"]
+    await layer.put(pairs, True)
+    # The other one is this very question.
+    assert (await redis.info("stats"))["total_reads_processed"] == reads + 2
+    answers = [await layer.get(pair) for pair in pairs]
+    assert [answer and answer.connected for answer in answers] == [False, None] + [True] * 18
+
+
 async def test_a_flushed_redis_is_filled_again(layer: RedisConnections, redis: Redis) -> None:
-    await layer.put(PAIR, True)
+    await layer.put([PAIR], True)
     await redis.flushall()
     assert await connected(layer) is None
-    await layer.put(PAIR, True)
+    await layer.put([PAIR], True)
     assert await connected(layer) is True
 
 
@@ -163,16 +177,16 @@ async def test_a_killed_redis_is_a_miss_logged_once_and_used_again_when_it_is_ba
     own_redis: RedisServer, clock: Clock
 ) -> None:
     async with layer_on(own_redis.url, clock) as layer:
-        await layer.put(PAIR, True)
+        await layer.put([PAIR], True)
         before = failures("get", "connection")
         own_redis.kill()
         with capture_logs() as logs:
             for _ in range(10):
                 assert await layer.get(PAIR) is None
-                await layer.put(PAIR, True)
+                await layer.put([PAIR], True)
             own_redis.start()
             clock.advance(2.0)
-            await layer.put(PAIR, True)
+            await layer.put([PAIR], True)
             assert await connected(layer) is True
         assert failures("get", "connection") > before
         assert [entry["event"] for entry in logs] == [
@@ -206,8 +220,8 @@ async def test_a_late_reply_is_never_taken_for_the_answer_to_another_question(
     own_redis: RedisServer, clock: Clock
 ) -> None:
     async with layer_on(own_redis.url, clock, 0.1) as layer, Redis.from_url(own_redis.url) as direct:
-        await layer.put(PAIR, True)
-        await layer.put(OTHER_PAIR, False)
+        await layer.put([PAIR], True)
+        await layer.put([OTHER_PAIR], False)
         os.kill(own_redis.pid, signal.SIGSTOP)
         assert await layer.get(PAIR) is None
         os.kill(own_redis.pid, signal.SIGCONT)
@@ -223,7 +237,7 @@ async def test_redis_is_not_read_for_a_pair_whose_mark_is_on_its_way(
     own_redis: RedisServer, clock: Clock
 ) -> None:
     async with layer_on(own_redis.url, clock) as layer, Redis.from_url(own_redis.url) as direct:
-        await layer.put(PAIR, True)
+        await layer.put([PAIR], True)
         _, answer = await asyncio.gather(layer.mark_changed(PAIR), layer.get(PAIR))
         assert answer is None
         assert "cmdstat_get" not in await direct.info("commandstats")
@@ -233,7 +247,7 @@ async def test_a_change_that_could_not_be_marked_is_marked_before_redis_is_belie
     own_redis: RedisServer, clock: Clock
 ) -> None:
     async with layer_on(own_redis.url, clock, 0.1) as layer, Redis.from_url(own_redis.url) as direct:
-        await layer.put(PAIR, True)
+        await layer.put([PAIR], True)
         os.kill(own_redis.pid, signal.SIGSTOP)
         await layer.mark_changed(PAIR)
         os.kill(own_redis.pid, signal.SIGCONT)
@@ -242,7 +256,7 @@ async def test_a_change_that_could_not_be_marked_is_marked_before_redis_is_belie
         assert await connected(layer) is None
         assert await direct.get(KEY) == b"?"
         await direct.delete(KEY)
-        await layer.put(PAIR, True)
+        await layer.put([PAIR], True)
         assert await connected(layer) is True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import pytest
 from prometheus_client import REGISTRY
@@ -33,11 +34,11 @@ class HeldShared(MemoryShared):
         self.reached = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def put(self, pair: Pair, connected: bool) -> None:
+    async def put(self, pairs: Sequence[Pair], connected: bool) -> None:
         """Waits, then keeps the answer."""
         self.reached.set()
         await self.go_on.wait()
-        await super().put(pair, connected)
+        await super().put(pairs, connected)
 
 
 async def test_an_answer_never_outlives_the_one_in_the_shared_layer() -> None:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from devstack.connections_service import ConnectionsDirectory, connected_pair, serve
+from devstack.connections_service import Call, ConnectionsDirectory, connected_pair, serve
 from proto.connections.v1 import connections_pb2, connections_pb2_grpc
 
 
@@ -57,9 +57,7 @@ async def test_it_remembers_who_asked_for_whom(
     channel: grpc.aio.Channel, directory: ConnectionsDirectory
 ) -> None:
     await ask(channel, "alice", "bob")
-    assert directory.calls == [("alice", "bob")]
-    assert directory.caller_ids == ["alice"]
-    assert directory.caller_tokens == ["Bearer t"]
+    assert list(directory.calls) == [Call(("alice", "bob"), "alice", "Bearer t")]
 
 
 async def test_it_fails_with_the_status_it_is_told(
