@@ -86,7 +86,8 @@ class ConnectionsDirectory(connections_pb2_grpc.ConnectionsServiceServicer):
         if self.failure is not None:
             await context.abort(self.failure, "told to fail")
         answer = self.are_connected(*pair)
-        logger.debug("IsConnected %s %s -> %s for %s", *pair, answer, metadata.get("x-user-id"))
+        if not answer:
+            logger.info("%s and %s are not connected (asked for %s)", *pair, metadata.get("x-user-id"))
         return connections_pb2.IsConnectedResponse(are_connected=answer)
 
 

@@ -20,6 +20,7 @@ from proto.messaging.v1 import messaging_pb2 as pb
 from service.domain.conversation import Conversation
 
 _METHOD = "/messaging.v1.MessagingService/GetMessageHistory"
+_EMPTY_METHOD = "/grpc.health.v1.Health/Check"
 _PAGE = 50
 _READERS = 8
 _DECODE_EVERY = 50
@@ -48,15 +49,18 @@ class _Tally:
 
 
 async def run(stack: BenchStack, scale: Scale) -> Run:
-    """Readers in closed loops for ten seconds, after one walk that collects the cursors."""
+    """Readers in closed loops for ten seconds, after one walk that collects the cursors.
+
+    Before it, the same readers call a method that does nothing: the limit of the gRPC library.
+    """
     seeded = await seeding.ensure(stack.database_url, _SMOKE if scale.smoke else _FULL)
     conversation, length = seeded.conversations[0], seeded.messages[0]
     token = stack.token(conversation.participants[0])
-    ports = itertools.islice(itertools.cycle(stack.grpc_ports), _READERS)
-    readers = [await GrpcReader.connect(LOOPBACK, port, _METHOD, token) for port in ports]
+    readers = await _connected(stack, _METHOD, token)
     tally = _Tally()
     pages = await _walk(readers[0], conversation, length, tally)
     await _read_all(readers, conversation, pages, _Tally(), seconds=0.2 if scale.smoke else 2.0)
+    empty = await _empty_calls(stack, token, seconds=0.2 if scale.smoke else 4.0)
     meter = CpuMeter(stack.processes)
     meter.start()
     began = time.perf_counter()
@@ -68,10 +72,40 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     count = max(1, sum(map(len, tally.seconds.values())))
     return Run(
         workload="history",
-        figures={"pages_per_second": count / elapsed, **_latencies(tally)},
+        figures={"pages_per_second": count / elapsed, **_latencies(tally), **empty},
         cpu_us={role: seconds * 1e6 / count for role, seconds in cpu.items()},
         checks={name: tally.checks[name] for name in ("errors", "wrong_pages", "missing_pages")},
     )
+
+
+async def _connected(stack: BenchStack, method: str, token: str) -> Sequence[GrpcReader]:
+    ports = itertools.islice(itertools.cycle(stack.grpc_ports), _READERS)
+    return [await GrpcReader.connect(LOOPBACK, port, method, token) for port in ports]
+
+
+async def _empty_calls(stack: BenchStack, token: str, *, seconds: float) -> dict[str, float]:
+    """Calls in which nothing is done: how many a second, how long, and what one costs the instances."""
+    readers = await _connected(stack, _EMPTY_METHOD, token)
+    latencies: list[float] = []
+    clock = time.perf_counter
+    meter = CpuMeter(stack.processes)
+    meter.start()
+    began = clock()
+
+    async def call_on(reader: GrpcReader) -> None:
+        while (now := clock()) < began + seconds:
+            await reader.call(b"")
+            latencies.append(clock() - now)
+
+    await asyncio.gather(*map(call_on, readers))
+    elapsed, cpu = clock() - began, meter.stop()
+    for reader in readers:
+        reader.close()
+    return {
+        "empty_calls_per_second": len(latencies) / elapsed,
+        "empty_call_p95_ms": percentile(sorted(latencies), 0.95) * 1e3,
+        "empty_call_cpu_us": (cpu["service"] + cpu["standby"]) * 1e6 / len(latencies),
+    }
 
 
 async def _walk(
