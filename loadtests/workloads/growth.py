@@ -29,6 +29,9 @@ _SETTLING_S = 20.0
 """Among all conversations: what is asked about each of them from time to time has become even by then."""
 _STORED = seeding.Seed(messages=5_000_000, conversations=5_000)
 _STORED_IN_SMOKE = seeding.Seed(messages=2_000, conversations=20)
+_UNDER_WAY = 400
+"""Messages without an answer, after which no other one is sent. While PostgreSQL pauses, as it may after
+millions of rows, more of one user would be refused."""
 _TEXT = "Growth is what this message is about; there are many more of its kind and they all say the same."
 
 
@@ -133,7 +136,7 @@ class Crowd:
         """Writes in random ones of these conversations, evenly at `RATE`; how many were delivered."""
         delivered, sent, started = self.delivered, 0, perf_counter()
         while (now := perf_counter() - started) < seconds:
-            while sent < int(now * RATE):
+            while sent < int(now * RATE) and len(self.unanswered) < _UNDER_WAY:
                 room = self._chosen.choice(rooms)
                 self._send(room, room.command)
                 sent += 1
@@ -156,7 +159,9 @@ class Crowd:
 
     async def _settled(self) -> None:
         if not await until(lambda: not self.flying and not self.unanswered, 30.0):
-            raise RuntimeError(f"{len(self.flying)} messages were not delivered within 30 s")
+            raise RuntimeError(
+                f"{len(self.flying)} messages were not delivered within 30 s, {self.errors} errors"
+            )
 
     def _send(self, room: Room, command: CommandTemplate) -> None:
         uuid, link = self._ids.take(), self.links[room.sender]

@@ -184,7 +184,11 @@ class CachedConnections:
         self.forget_everything()
 
     async def aclose(self) -> None:
-        """Waits for the lookups and refreshes under way, each bounded by the deadlines of the layers."""
+        """Waits for the lookups and refreshes under way, each bounded by the deadlines of the layers.
+
+        Refreshes that have not begun are given up.
+        """
+        self._due.clear()
         under_way: list[asyncio.Task[bool] | asyncio.Task[None]] = [f.task for f in self._flights.values()]
         if self._refreshing is not None:
             under_way.append(self._refreshing)

@@ -90,9 +90,9 @@ async def cache(source: Source, clock: Clock) -> CachedConnections:
     return made
 
 
-async def until_no_task(name: str) -> None:
-    """Returns when no task of this name is left."""
-    while tasks := [task for task in asyncio.all_tasks() if task.get_name() == name]:
+async def refreshed() -> None:
+    """Returns when all that is due was refreshed."""
+    while tasks := [task for task in asyncio.all_tasks() if task.get_name() == "connection refresh"]:
         await asyncio.wait(tasks)
 
 
@@ -107,7 +107,7 @@ async def test_early_in_its_life_an_answer_is_only_used(
 ) -> None:
     clock.now += 1.9
     assert cache.known(ALICE, BOB) is True
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 1
 
 
@@ -115,10 +115,10 @@ async def test_a_refreshed_answer_is_only_used_for_longer(
     cache: CachedConnections, source: Source, clock: Clock
 ) -> None:
     use_late(cache, clock)
-    await cache.aclose()
+    await refreshed()
     clock.now += 6.9
     assert cache.known(ALICE, BOB) is True
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 2
 
 
@@ -131,7 +131,7 @@ async def test_what_was_learned_together_is_spread_over_most_of_a_life(source: S
     for _ in range(10):
         clock.now += 0.9
         assert all(cache.known(*pair) for pair in pairs)
-        await cache.aclose()
+        await refreshed()
         asked.append(source.asked)
         # What is asked anew has most of its life before it.
         if source.asked >= 500:
@@ -148,7 +148,7 @@ async def test_a_message_goes_before_the_refresh_that_it_calls_for(
     for _ in range(3):
         await asyncio.sleep(0)
     assert source.asked == 1
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 2
 
 
@@ -163,7 +163,7 @@ async def test_what_is_due_is_asked_for_together_and_shared_in_one_go(source: So
     assert all(cache.known(*pair) for pair in pairs)
     await source.asked_so_often(40)
     source.go_on.set()
-    await cache.aclose()
+    await refreshed()
     clock.now += 1.9
     assert shared.puts == [1] * 20 + [20]
     assert all(cache.known(*pair) for pair in pairs)
@@ -183,7 +183,7 @@ async def test_more_than_a_round_holds_is_refreshed_in_the_next_ones(source: Sou
         await asyncio.sleep(0)
     assert source.asked == 80 + 32
     source.go_on.set()
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 160
     clock.now += 0.6
     assert all(cache.known(*pair) for pair in pairs)
@@ -197,7 +197,7 @@ async def test_one_failure_among_many_leaves_the_others_refreshed(source: Source
     source.down_for.add(pairs[7][0])
     clock.now += 9.5
     assert all(cache.known(*pair) for pair in pairs)
-    await cache.aclose()
+    await refreshed()
     clock.now += 0.6
     assert [cache.known(*pair) for pair in pairs] == [None if pair is pairs[7] else True for pair in pairs]
 
@@ -210,14 +210,14 @@ async def test_a_defect_in_a_refresh_is_not_kept_quiet(
     source.defect = RuntimeError("a defect")
     use_late(cache, clock)
     await source.asked_so_often(2)
-    await until_no_task("connection refresh")
+    await refreshed()
     gc.collect()
     assert [complaint["exception"] for complaint in complaints] == [source.defect]
     # The next use that is due begins anew.
     source.defect = None
     clock.now += 0.3
     assert cache.known(ALICE, BOB) is True
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 3
 
 
@@ -226,7 +226,7 @@ async def test_late_in_its_life_it_is_asked_for_once_and_lives_on(
 ) -> None:
     clock.now += 9.5
     assert [cache.known(ALICE, BOB) for _ in range(5)] == [True] * 5
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 2
     clock.now += 6.0
     assert cache.known(BOB, ALICE) is True
@@ -237,7 +237,7 @@ async def test_who_is_no_longer_connected_is_known_by_the_refresh(
 ) -> None:
     source.connected = False
     use_late(cache, clock)
-    await cache.aclose()
+    await refreshed()
     assert cache.known(ALICE, BOB) is False
 
 
@@ -246,7 +246,7 @@ async def test_a_failed_refresh_changes_nothing_and_the_answer_ends_when_it_woul
 ) -> None:
     source.is_down = True
     use_late(cache, clock)
-    await cache.aclose()
+    await refreshed()
     assert cache.known(ALICE, BOB) is True
     clock.now += 0.5
     assert cache.known(ALICE, BOB) is None
@@ -261,7 +261,7 @@ async def test_a_negative_answer_is_never_refreshed(source: Source, clock: Clock
     clock.now += 9.9
     assert cache.known(ALICE, BOB) is False
     await asyncio.sleep(0)
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 1
 
 
@@ -270,7 +270,7 @@ async def test_what_was_forgotten_before_its_refresh_is_not_asked_for(
 ) -> None:
     use_late(cache, clock)
     cache.drop(ALICE, BOB)
-    await cache.aclose()
+    await refreshed()
     assert source.asked == 1
     assert cache.known(ALICE, BOB) is None
 
@@ -291,6 +291,26 @@ async def test_what_was_forgotten_during_a_refresh_is_not_remembered_from_before
     else:
         cache.drop(ALICE, BOB)
     source.go_on.set()
-    await cache.aclose()
+    await refreshed()
     assert cache.known(ALICE, BOB) is None
     assert shared.puts == [1]
+
+
+async def test_closing_waits_for_the_round_under_way_and_begins_no_other(
+    source: Source, clock: Clock
+) -> None:
+    cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
+    pairs = [(UserId(f"user-{number:02}"), BOB) for number in range(80)]
+    for pair in pairs:
+        await cache.are_connected(*pair)
+    clock.now += 9.5
+    source.hold()
+    assert all(cache.known(*pair) for pair in pairs)
+    await source.asked_so_often(80 + 32)
+    closing = asyncio.create_task(cache.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    source.go_on.set()
+    await closing
+    await refreshed()
+    assert source.asked == 80 + 32
