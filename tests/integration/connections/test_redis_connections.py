@@ -317,6 +317,7 @@ async def test_a_refresh_that_finds_a_pair_disconnected_ends_the_shared_answer(
         script.disconnect(ALICE, BOB)
         clock.now += 9.8
         assert directory.known(ALICE, BOB) is True
+        await script.until_asked(2)
         await directory.aclose()
         clock.now += 5.1
         assert directory.known(ALICE, BOB) is None
