@@ -10,8 +10,8 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from time import perf_counter
 
 import uvloop
@@ -50,6 +50,13 @@ class Flooded:
     accepted: int
     undone: int
     """Not answered, or accepted and not delivered, or answered twice, or with another error."""
+
+
+def together(floods: Sequence[Flooded]) -> Flooded:
+    """Several floods as one."""
+    return Flooded(
+        **{each.name: sum(getattr(flood, each.name) for flood in floods) for each in fields(Flooded)}
+    )
 
 
 class Flooder:

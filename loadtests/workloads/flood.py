@@ -14,7 +14,7 @@ from devstack.python_server import REPOSITORY
 from loadtests.database import count_messages_of
 from loadtests.driver.chatter import Marks, Population, populate
 from loadtests.driver.packets import Ids
-from loadtests.flooder import FLOODING, Flooded
+from loadtests.flooder import FLOODING, Flooded, together
 from loadtests.results import Run, Scale
 from loadtests.stack import BenchStack
 from loadtests.workloads.steady import PAIRS, RATE
@@ -42,17 +42,18 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     without: list[float] = []
     beside: list[float] = []
     floods: list[Flooded] = []
-    stored = 0
+    stored: list[int] = []
     for _ in range(rounds):
         without += await _latencies(population, warm_up, measured)
         async with flooding(stack) as flood:
             beside += await _latencies(population, warm_up, measured)
         floods.append(flood.ended())
-        stored += await count_messages_of(stack.database_url, flood.user)
+        stored.append(await count_messages_of(stack.database_url, flood.user))
     # Each of a pair opens the conversation with a message, and one of them is not the flooder's.
-    checks = await books.close(population, stored_by_others=stored + rounds)
-    accepted = sum(flooded.accepted - 1 for flooded in floods)
-    seconds = sum(flooded.seconds for flooded in floods)
+    checks = await books.close(population, stored_by_others=sum(stored) + rounds)
+    # Of each flood, how many more are stored than were accepted.
+    surplus = [rows - (flooded.accepted - 1) for rows, flooded in zip(stored, floods, strict=True)]
+    flooded = together(floods)
     marking.cancel()
     population.close()
     figures_without, figures_beside = latency_figures(without), latency_figures(beside)
@@ -62,18 +63,20 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             **{f"without_{name}": value for name, value in figures_without.items()},
             **{f"beside_{name}": value for name, value in figures_beside.items()},
             "latency_ratio": figures_beside["p99_ms"] / figures_without["p99_ms"],
-            "flooded_per_second": sum(flooded.sent for flooded in floods) / seconds,
-            "stopped_at_broker_per_second": sum(flooded.stopped for flooded in floods) / seconds,
-            "rate_limited_per_second": sum(flooded.limited for flooded in floods) / seconds,
-            "disconnected": sum(flooded.disconnected for flooded in floods),
-            "kept_out": sum(flooded.kept_out for flooded in floods),
+            "flooded_per_second": flooded.sent / flooded.seconds,
+            "stopped_at_broker_per_second": flooded.stopped / flooded.seconds,
+            "rate_limited_per_second": flooded.limited / flooded.seconds,
+            "disconnected": flooded.disconnected,
+            "kept_out": flooded.kept_out,
         },
         checks={
             **checks,
-            "flood_undone": sum(flooded.undone for flooded in floods),
-            "flood_not_in_postgresql": max(accepted - stored, 0),
-            "flood_not_accepted": max(stored - accepted - sum(flooded.cut_off for flooded in floods), 0),
-            "refused_untimed": sum(flooded.refused_untimed for flooded in floods),
+            "flood_undone": flooded.undone,
+            "flood_not_in_postgresql": sum(max(-more, 0) for more in surplus),
+            "flood_not_accepted": sum(
+                max(more - each.cut_off, 0) for more, each in zip(surplus, floods, strict=True)
+            ),
+            "refused_untimed": flooded.refused_untimed,
         },
     )
 

@@ -90,6 +90,14 @@ async def cache(source: Source, clock: Clock) -> CachedConnections:
     return made
 
 
+async def learned(cache: CachedConnections, count: int) -> Sequence[tuple[UserId, UserId]]:
+    """So many pairs whose first answers the cache has."""
+    pairs = [(UserId(f"user-{number}"), BOB) for number in range(count)]
+    for pair in pairs:
+        assert await cache.are_connected(*pair) is True
+    return pairs
+
+
 async def refreshed() -> None:
     """Returns when all that is due was refreshed."""
     while tasks := [task for task in asyncio.all_tasks() if task.get_name() == "connection refresh"]:
@@ -124,9 +132,7 @@ async def test_a_refreshed_answer_is_only_used_for_longer(
 
 async def test_what_was_learned_together_is_spread_over_most_of_a_life(source: Source, clock: Clock) -> None:
     cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
-    pairs = [(UserId(f"user-{number}"), BOB) for number in range(250)]
-    for pair in pairs:
-        await cache.are_connected(*pair)
+    pairs = await learned(cache, 250)
     asked: list[int] = []
     for _ in range(10):
         clock.now += 0.9
@@ -155,9 +161,7 @@ async def test_a_message_goes_before_the_refresh_that_it_calls_for(
 async def test_what_is_due_is_asked_for_together_and_shared_in_one_go(source: Source, clock: Clock) -> None:
     shared = CountingShared(clock)
     cache = CachedConnections(source, shared, positive_ttl=60.0, negative_ttl=10.0, clock=clock)
-    pairs = [(UserId(f"user-{number:02}"), BOB) for number in range(20)]
-    for pair in pairs:
-        await cache.are_connected(*pair)
+    pairs = await learned(cache, 20)
     clock.now += 58.0
     source.hold()
     assert all(cache.known(*pair) for pair in pairs)
@@ -169,15 +173,20 @@ async def test_what_is_due_is_asked_for_together_and_shared_in_one_go(source: So
     assert all(cache.known(*pair) for pair in pairs)
 
 
-async def test_more_than_a_round_holds_is_refreshed_in_the_next_ones(source: Source, clock: Clock) -> None:
-    cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
-    pairs = [(UserId(f"user-{number:02}"), BOB) for number in range(80)]
-    for pair in pairs:
-        await cache.are_connected(*pair)
+async def until_a_round_is_held(
+    cache: CachedConnections, pairs: Sequence[tuple[UserId, UserId]], source: Source, clock: Clock
+) -> None:
+    """Uses all answers late, and returns when as many as a round holds are asked for and kept back."""
     clock.now += 9.5
     source.hold()
     assert all(cache.known(*pair) for pair in pairs)
-    await source.asked_so_often(80 + 32)
+    await source.asked_so_often(len(pairs) + 32)
+
+
+async def test_more_than_a_round_holds_is_refreshed_in_the_next_ones(source: Source, clock: Clock) -> None:
+    cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
+    pairs = await learned(cache, 80)
+    await until_a_round_is_held(cache, pairs, source, clock)
     # The second round waits for the first one.
     for _ in range(3):
         await asyncio.sleep(0)
@@ -191,9 +200,7 @@ async def test_more_than_a_round_holds_is_refreshed_in_the_next_ones(source: Sou
 
 async def test_one_failure_among_many_leaves_the_others_refreshed(source: Source, clock: Clock) -> None:
     cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
-    pairs = [(UserId(f"user-{number:02}"), BOB) for number in range(20)]
-    for pair in pairs:
-        await cache.are_connected(*pair)
+    pairs = await learned(cache, 20)
     source.down_for.add(pairs[7][0])
     clock.now += 9.5
     assert all(cache.known(*pair) for pair in pairs)
@@ -300,13 +307,8 @@ async def test_closing_waits_for_the_round_under_way_and_begins_no_other(
     source: Source, clock: Clock
 ) -> None:
     cache = CachedConnections(source, positive_ttl=10.0, negative_ttl=10.0, clock=clock)
-    pairs = [(UserId(f"user-{number:02}"), BOB) for number in range(80)]
-    for pair in pairs:
-        await cache.are_connected(*pair)
-    clock.now += 9.5
-    source.hold()
-    assert all(cache.known(*pair) for pair in pairs)
-    await source.asked_so_often(80 + 32)
+    pairs = await learned(cache, 80)
+    await until_a_round_is_held(cache, pairs, source, clock)
     closing = asyncio.create_task(cache.aclose())
     await asyncio.sleep(0)
     assert not closing.done()
