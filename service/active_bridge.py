@@ -47,8 +47,6 @@ class Foundations:
     settings: Settings
     token: Callable[[], str]
     """Makes the service's own JWT."""
-    commits: Database
-    """Connections that reading never takes."""
     database: Database
     conversations: ConversationRepository
     reader: ConversationReader
@@ -80,7 +78,7 @@ class ActiveBridge:
         )
         of_all = settings.waiting_limit_in_force
         of_user = max(1, of_all // 2)
-        self._writer = PostgresBatchWriter(foundations.commits, tenure.fence)
+        self._writer = PostgresBatchWriter(foundations.database, tenure.fence)
         self._commands: CommitCommands[Request] = CommitCommands(
             authorize,
             foundations.conversations,

@@ -29,7 +29,7 @@ from service.operations_http import OperationsServer, Readiness, operations_app
 from service.service_token import service_token_source
 from service.settings import Environment, Settings
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import BY_INDEX, Database
+from service.storage.database import Database
 from service.storage.lease import PostgresLease, PostgresTenure
 from service.storage.migrations import migrate
 from service.storage.preferences import PostgresPreferences
@@ -51,8 +51,6 @@ from service.use_cases.take_turns import TakeTurns
 
 _log = structlog.get_logger(__name__)
 
-_COMMIT_CONNECTIONS = 2
-"""For resends and what else is out of the ordinary; new messages and marks have their own."""
 _MARKER_MARGIN_S = 1.8
 """Beyond the deadline of a lookup: its two operations on Redis, and more."""
 _HIDE_GRACE_S = 1.0
@@ -65,8 +63,6 @@ class App:
         self._settings = settings
         token = service_token_source(settings)
         url = str(settings.database_url)
-        # Readers of history can take all their connections and not one from a commit.
-        self._commits = Database(url, size=_COMMIT_CONNECTIONS, planner=BY_INDEX)
         self._database = Database(url, size=settings.database_pool_size)
         self._connections = self._wire_connections(token)
         self._presence_store = RedisPresence(str(settings.redis_url), lease=settings.presence_lease_s)
@@ -78,7 +74,6 @@ class App:
         self._foundations = Foundations(
             settings=settings,
             token=token,
-            commits=self._commits,
             database=self._database,
             conversations=PostgresConversationRepository(self._database),
             reader=PostgresConversationReader(self._database),
@@ -187,7 +182,6 @@ class App:
         Raises whatever ends one of the long-running parts: without it the
         service would only seem to work.
         """
-        await self._commits.open()
         await self._database.open()
         await self._grpc.start()
         await self._grpc.set_serving(True)
@@ -203,6 +197,7 @@ class App:
             await asyncio.gather(turns, self._grpc.stop(self._settings.shutdown_grace_s / 2))
             self._http.should_exit = True
             await http
+        self._lease.close()
         await self._hide.aclose(_HIDE_GRACE_S)
         await self._connections.aclose()
         await self._redis.aclose()
@@ -210,7 +205,6 @@ class App:
         await self._rate_counts.aclose()
         await self._channel.close(None)
         await self._database.close()
-        await self._commits.close()
         _log.info("service_stopped")
 
     async def _serve(self, tenure: PostgresTenure, stop: asyncio.Event) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 LOOPBACK = "127.0.0.1"
@@ -18,6 +18,9 @@ class TcpProxy:
         self._open.set()
         self._connections: list[set[asyncio.Task[None]]] = []
         self.listen_port = 0
+        self.round_trips = 0
+        """How often a client spoke first or after an answer."""
+        self._is_answered = True
 
     def hold_answers(self) -> None:
         """From now on nothing of the server's reaches the client."""
@@ -36,8 +39,8 @@ class TcpProxy:
         """Carries one connection until either side ends it."""
         server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self._port)
         ways = {
-            asyncio.create_task(self._pump(reader, server_writer, None)),
-            asyncio.create_task(self._pump(server_reader, writer, self._open)),
+            asyncio.create_task(self._pump(reader, server_writer, self._ask)),
+            asyncio.create_task(self._pump(server_reader, writer, self._answer)),
         }
         self._connections.append(ways)
         try:
@@ -50,13 +53,20 @@ class TcpProxy:
             writer.close()
             server_writer.close()
 
+    async def _ask(self) -> None:
+        self.round_trips += self._is_answered
+        self._is_answered = False
+
+    async def _answer(self) -> None:
+        self._is_answered = True
+        await self._open.wait()
+
     @staticmethod
     async def _pump(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_data: Callable[[], Awaitable[None]]
     ) -> None:
         while data := await reader.read(65_536):
-            if gate is not None:
-                await gate.wait()
+            await on_data()
             writer.write(data)
             await writer.drain()
 

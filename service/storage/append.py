@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from service.domain.message import Draft
 from service.storage.arrays import ByteaArray, IntArray, Packed, TextArray, UuidArray
 from service.storage.direct import DirectConnection
@@ -72,56 +69,54 @@ SELECT before, statement_timestamp() FROM base
 # another instance commits between this statement's snapshot and its lock
 # violates the unique index: the statement rolls back whole, no position is
 # lost, and the next attempt sees the row.
+#
+# A message finds its conversation's position by key in one value: nested loops
+# are all the joins there are here (`BY_INDEX`), and over two lists they would
+# cost the product of both lengths.
 _APPEND_ANY = """
-WITH batch AS (
-    SELECT *
-    FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::uuid[], %b::bytea[], %b::text[])
+WITH batch AS MATERIALIZED (
+    SELECT b.*, old.id AS old_id, old.conversation_id AS old_conversation_id, old.seq AS old_seq,
+           old.body_hash AS old_body_hash, old.created_at AS old_created_at
+    FROM unnest($2::uuid[], $3::int4[], $4::text[], $5::uuid[], $6::bytea[], $7::text[])
          WITH ORDINALITY
-         AS b (message_id, conversation_id, sender_id, client_message_id, body_hash, text, place)
+         AS b (id, target, sender_id, client_message_id, body_hash, text, place)
+    LEFT JOIN message AS old USING (sender_id, client_message_id)
 ), locked AS MATERIALIZED (
-    SELECT id, last_seq
-    FROM conversation
-    WHERE id = ANY (%b::uuid[]) AND demand_lease(%b::text, %b::int8)
-    ORDER BY id
-    FOR UPDATE
-), found AS MATERIALIZED (
-    SELECT m.id, m.conversation_id, m.seq, m.sender_id, m.client_message_id, m.body_hash, m.created_at
-    FROM batch AS b
-    JOIN message AS m ON m.sender_id = b.sender_id AND m.client_message_id = b.client_message_id
+    SELECT t.place, c.last_seq
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS t (id, place)
+    JOIN conversation AS c ON c.id = t.id
+    WHERE demand_lease($8::text, $9::int8)
+    ORDER BY c.id
+    FOR UPDATE OF c
+), base AS MATERIALIZED (
+    SELECT jsonb_object_agg(place, last_seq) AS last_seq FROM locked
 ), numbered AS MATERIALIZED (
-    SELECT b.*,
-           l.last_seq + row_number() OVER (PARTITION BY b.conversation_id ORDER BY b.place) AS seq
-    FROM batch AS b
-    JOIN locked AS l ON l.id = b.conversation_id
-    WHERE NOT EXISTS (
-        SELECT FROM found AS f
-        WHERE f.sender_id = b.sender_id AND f.client_message_id = b.client_message_id
-    )
+    SELECT b.*, ($1::uuid[])[b.target] AS conversation_id,
+           (base.last_seq ->> b.target::text)::int8
+           + row_number() OVER (PARTITION BY b.target ORDER BY b.place) AS seq
+    FROM batch AS b, base
+    WHERE b.old_id IS NULL AND base.last_seq ? b.target::text
 ), advanced AS (
     UPDATE conversation AS c
-    SET last_seq = n.seq, activity_id = greatest(c.activity_id, n.message_id)
-    FROM (
-        SELECT DISTINCT ON (conversation_id) conversation_id, seq, message_id
-        FROM numbered
-        ORDER BY conversation_id, seq DESC
-    ) AS n
+    SET last_seq = n.seq, activity_id = greatest(c.activity_id, n.id)
+    FROM (SELECT DISTINCT ON (target) conversation_id, seq, id FROM numbered ORDER BY target, seq DESC) AS n
     WHERE c.id = n.conversation_id
 ), inserted AS (
     INSERT INTO message
         (id, conversation_id, seq, sender_id, client_message_id, body_hash, text, created_at)
-    SELECT message_id, conversation_id, seq, sender_id, client_message_id, body_hash, text,
-           statement_timestamp()
+    SELECT id, conversation_id, seq, sender_id, client_message_id, body_hash, text, statement_timestamp()
     FROM numbered
-    RETURNING id, conversation_id, seq, sender_id, client_message_id, body_hash, created_at
 )
-SELECT * FROM inserted
+SELECT place, id, conversation_id, seq, body_hash, statement_timestamp() FROM numbered
 UNION ALL
-SELECT * FROM found
+SELECT place, old_id, old_conversation_id, old_seq, old_body_hash, old_created_at
+-- With the base, which demands the lease where nothing is new, too.
+FROM batch, base WHERE old_id IS NOT NULL
 """
 
 
-APPEND_STATEMENTS = {"append_one": _APPEND_ONE, "append_new": _APPEND_NEW}
-"""What `append_new` needs prepared."""
+APPEND_STATEMENTS = {"append_one": _APPEND_ONE, "append_new": _APPEND_NEW, "append_any": _APPEND_ANY}
+"""What the functions here need prepared."""
 
 
 async def append_new(
@@ -197,32 +192,33 @@ async def _append_one(connection: DirectConnection, draft: Draft, fence: Fence) 
 
 
 async def append_any(
-    connection: psycopg.AsyncConnection[Any], drafts: Sequence[Draft], fence: Fence
+    connection: DirectConnection, drafts: Sequence[Draft], fence: Fence
 ) -> Sequence[Committed | None]:
     """Appends messages of which some may be in history already, or in no conversation (None).
 
     Raises `psycopg.errors.UniqueViolation` where another instance has just taken a key.
     """
+    conversations = sorted({draft.conversation_id for draft in drafts})
+    target_of = {conversation: place for place, conversation in enumerate(conversations, start=1)}
     parameters = (
+        UuidArray(conversations),
         UuidArray(draft.id for draft in drafts),
-        UuidArray(draft.conversation_id for draft in drafts),
+        IntArray([target_of[draft.conversation_id] for draft in drafts]),
         TextArray(draft.sender_id for draft in drafts),
         UuidArray(draft.client_message_id for draft in drafts),
         ByteaArray(draft.body_hash for draft in drafts),
         TextArray(draft.text for draft in drafts),
-        UuidArray({draft.conversation_id for draft in drafts}),
         *fence.parameters,
     )
-    async with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-        await cursor.execute(_APPEND_ANY, parameters)
-        rows = await cursor.fetchall()
-    found = {(row[3], row[4].int): committed(row) for row in rows}
-    return [found.get(draft.key) for draft in drafts]
+    rows: list[Committed | None] = [None] * len(drafts)
+    for place, *row in await connection.execute("append_any", parameters):
+        rows[place - 1] = committed(row)
+    return rows
 
 
-def committed(row: tuple[Any, ...]) -> Committed:
-    """What a row of `message` says, without its text."""
-    id_, conversation, seq, _, _, body_hash, created_at = row
+def committed(row: Sequence[Any]) -> Committed:
+    """What a row of `message` says: id, conversation, position, digest and moment."""
+    id_, conversation, seq, body_hash, created_at = row
     return Committed(
         id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
     )

@@ -130,14 +130,14 @@ class Database:
     """A pool of autocommit connections.
 
     Every connection asks for `synchronous_commit=on`, whatever the server's
-    default is: an acknowledged commit is on disk. `planner` adds settings (`BY_INDEX`).
+    default is: an acknowledged commit is on disk.
     """
 
-    def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0, planner: str = "") -> None:
+    def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0) -> None:
         self._url = url
-        self._direct: list[DirectConnection] = []
+        self._direct: list[DirectConnection | DirectPool] = []
         self._connect: dict[str, Any] = {
-            "options": f"{_OPTIONS} {planner}",
+            "options": _OPTIONS,
             "application_name": "messaging",
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
@@ -158,19 +158,24 @@ class Database:
 
         It is made when it is used first, and closed with the pool.
         """
-        connect = self._connect | {"options": f"{_OPTIONS} {BY_INDEX}"}
-        connection = DirectConnection(self._url, statements, connect=connect)
+        connection = self._unconnected(statements)
         self._direct.append(connection)
         return connection
 
-    def give_up(self, connection: DirectConnection) -> None:
-        """Closes one of these for good."""
-        self._direct.remove(connection)
-        connection.close()
-
     def direct_pool(self, statements: Mapping[str, str], size: int) -> DirectPool:
         """Several of these, for statements that many ask for at once."""
-        return DirectPool([self.direct(statements) for _ in range(size)])
+        pool = DirectPool([self._unconnected(statements) for _ in range(size)])
+        self._direct.append(pool)
+        return pool
+
+    def give_up(self, direct: DirectConnection | DirectPool) -> None:
+        """Closes one of these for good."""
+        self._direct.remove(direct)
+        direct.close()
+
+    def _unconnected(self, statements: Mapping[str, str]) -> DirectConnection:
+        connect = self._connect | {"options": f"{_OPTIONS} {BY_INDEX}"}
+        return DirectConnection(self._url, statements, connect=connect)
 
     async def open(self) -> None:
         """Starts the pool; connections are made in the background."""
@@ -178,8 +183,8 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection; those of the pool that are in use when they come back."""
-        for connection in self._direct:
-            connection.close()
+        for direct in self._direct:
+            direct.close()
         await self._pool.close()
 
     @asynccontextmanager

@@ -74,6 +74,16 @@ class DirectConnection:
         """Whether a statement is under way, be its caller gone or not."""
         return not self._free.is_set()
 
+    async def open(self) -> None:
+        """Connects now and not with the first statement; raises what `execute` does when that fails."""
+        async with self._turn:
+            if self._connection is None:
+                try:
+                    await self._open()
+                except psycopg.OperationalError:
+                    notice_cancellation()
+                    raise
+
     async def execute(
         self,
         statement: str,
@@ -140,11 +150,12 @@ class DirectConnection:
             self._on_closed()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
+        # All at once: each round trip counts where the server is far away.
+        prepare = ";".join(f"PREPARE {name} AS {text}" for name, text in self._statements.items())
         async with asyncio.timeout(_LONGEST_USE_S):
             connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._connect)
             try:
-                for name, statement in self._statements.items():
-                    await connection.execute(f"PREPARE {name} AS {statement}".encode())
+                await connection.execute(prepare.encode())
                 notice_cancellation()
             except BaseException:
                 await connection.close()
@@ -231,6 +242,7 @@ class DirectPool:
     """
 
     def __init__(self, connections: Sequence[DirectConnection]) -> None:
+        self._all = connections
         self._free = list(connections)
         """The one used last is the next."""
         self._turn = asyncio.Lock()
@@ -256,6 +268,11 @@ class DirectPool:
             self._free.insert(0 if connection.owes_an_answer else len(self._free), connection)
             if self._in_turn is connection or self._is_late:
                 self._end_turn()
+
+    def close(self) -> None:
+        """See `DirectConnection.close`."""
+        for connection in self._all:
+            connection.close()
 
     def _end_slow_turn(self, connection: DirectConnection) -> None:
         if self._in_turn is connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -37,7 +37,7 @@ and PostgreSQL keeps every dead row version, on all tables, that the oldest snap
 """
 
 _CONNECT_S = 6.0
-"""For a new session, which is nine round trips; the server may be half a second away."""
+"""For a new session, which is five round trips; the server may be a second away."""
 
 _RENEWALS = 3
 """Renewals within the limit; all of them must fail to lose the lease."""
@@ -62,6 +62,9 @@ class PostgresLease:
         self._limit_s = limit_s
         self._clock = clock
         self._held_elsewhere = False
+        self._is_answered = True
+        self._session: _LeaseSession | None = None
+        """One that is open and that nobody has asked for anything."""
         milliseconds = round(limit_s * 1_000)
         options = {
             "idle_session_timeout": milliseconds,
@@ -87,28 +90,54 @@ class PostgresLease:
 
     async def acquire(self) -> PostgresTenure:
         """See `Lease.acquire`."""
-        is_answered = True
         while True:
-            session = _LeaseSession(self._url, self._connect)
+            await self.until_answered()
+            session, self._session = self._session, None
+            assert session is not None
             try:
                 return await self._wait(session)
             except _UNANSWERED as error:
                 session.close()
-                if is_answered:
-                    _log.warning("lease_unanswered", lease=self.name, error=type(error).__name__)
+                self._note_silence(error)
             except BaseException:
                 session.close()
                 raise
-            is_answered = self._held_elsewhere = False
             await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def until_answered(self) -> None:
+        """Returns when the server has answered: in a new session, with which `acquire` goes on."""
+        while self._session is None or self._session.closed.is_set():
+            session = _LeaseSession(self._url, self._connect)
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    await session.open()
+            except _UNANSWERED as error:
+                session.close()
+                self._note_silence(error)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            except BaseException:
+                session.close()
+                raise
+            else:
+                self._session = session
+
+    def close(self) -> None:
+        """Ends what is left when nobody will `acquire` any more."""
+        if self._session is not None:
+            self._session.close()
+
+    def _note_silence(self, error: Exception) -> None:
+        if self._is_answered:
+            _log.warning("lease_unanswered", lease=self.name, error=type(error).__name__)
+        self._is_answered = self._held_elsewhere = False
 
     async def _wait(self, session: _LeaseSession) -> PostgresTenure:
         name = Packed(self.name.encode())
-        await session.connect()
         while True:
             asked_at = self._clock()
             async with asyncio.timeout(self._limit_s):
                 ((is_ours,),) = await session.execute("try_lock", [name])
+                self._is_answered = True
                 if is_ours:
                     ((epoch,),) = await session.execute("next_epoch", [name])
                     self._held_elsewhere = False
@@ -118,6 +147,7 @@ class PostgresLease:
                         limit_s=self._limit_s,
                         clock=self._clock,
                         renewed_at=asked_at,
+                        until_answered=self.until_answered,
                     )
             self._held_elsewhere = True
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -134,6 +164,7 @@ class PostgresTenure:
         limit_s: float,
         clock: Callable[[], float],
         renewed_at: float,
+        until_answered: Callable[[], Awaitable[None]],
     ) -> None:
         self.fence = fence
         """For what is to be committed in this tenure."""
@@ -142,6 +173,7 @@ class PostgresTenure:
         self._clock = clock
         self._renewed_at = renewed_at
         """When the last question was asked that the server has answered: its own count begins later."""
+        self._until_answered = until_answered
 
     @property
     def epoch(self) -> int:
@@ -165,12 +197,6 @@ class PostgresTenure:
         self._session.close()
         await self._until_answered()
         raise LeaseLost("the session that held it has ended")
-
-    async def _until_answered(self) -> None:
-        while True:
-            if await self._session.answers_again():
-                return
-            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _renew_for_ever(self) -> None:
         """Raises `LeaseLost` where we slept too long, and what happened where the server is lost."""
@@ -205,20 +231,9 @@ class _LeaseSession:
             raise psycopg.OperationalError("the session has ended")
         return await self._connection.execute(statement, parameters)
 
-    async def connect(self) -> None:
+    async def open(self) -> None:
         """Begins the session, so that what is asked next takes no longer than its own round trip."""
-        async with asyncio.timeout(_CONNECT_S):
-            await self._connection.execute("renew", [])
-
-    async def answers_again(self) -> bool:
-        """Whether the server answers in a new session, which is ended at once."""
-        try:
-            await self.connect()
-        except _UNANSWERED:
-            return False
-        finally:
-            self.close()
-        return True
+        await self._connection.open()
 
     def close(self) -> None:
         """Ends the session, and the server gives up its lock."""

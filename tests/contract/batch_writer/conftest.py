@@ -12,7 +12,7 @@ from service.domain.conversation import direct_conversation
 from service.domain.ids import UserId, uuid7
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import BY_INDEX, Database
+from service.storage.database import Database
 from service.use_cases.ports import BatchWriter, ConversationRepository
 from tests.fakes import MemoryConversations, MemoryMessages
 from tests.leases import FENCE, take_lease
@@ -70,7 +70,7 @@ async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
         made = Adapters(messages, fake, None, lose, messages.hiding)
     else:
         url = request.getfixturevalue("database_url")
-        database = Database(url, planner=BY_INDEX)
+        database = Database(url)
         await database.open()
         made = Adapters(
             PostgresBatchWriter(database, FENCE),

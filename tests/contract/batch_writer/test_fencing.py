@@ -14,7 +14,7 @@ from service.domain.message import Draft
 from service.storage import batches
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import BY_INDEX, Database
+from service.storage.database import Database
 from service.use_cases.lease import LeaseLost
 from tests.contract.batch_writer.conftest import WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft
@@ -70,7 +70,7 @@ async def test_no_position_moves(adapters: Adapters) -> None:
 
 
 async def test_the_next_holder_goes_on_where_the_one_before_was_stopped(database_url: str) -> None:
-    database = Database(database_url, planner=BY_INDEX)
+    database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
     before = PostgresBatchWriter(database, FENCE)

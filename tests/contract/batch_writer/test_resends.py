@@ -20,7 +20,7 @@ from service.storage import batches
 from service.storage.append import APPEND_STATEMENTS, append_any, append_new
 from service.storage.batches import PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
-from service.storage.database import BY_INDEX, Database
+from service.storage.database import Database
 from service.storage.direct import Parameter
 from service.use_cases.ports import BatchWriter, Committed
 from tests.contract.batch_writer.conftest import ALICE, BOB, CAROL, WITH_BOB, WITH_CAROL
@@ -84,7 +84,7 @@ _CONVERSATIONS = "SELECT id, last_seq, activity_id FROM conversation ORDER BY id
 
 
 async def test_both_statements_make_the_same_rows_of_the_same_messages(database_url: str) -> None:
-    database = Database(database_url, planner=BY_INDEX)
+    database = Database(database_url)
     await database.open()
     repository = PostgresConversationRepository(database)
     for conversation in (WITH_BOB, WITH_CAROL):
@@ -103,7 +103,7 @@ async def test_both_statements_make_the_same_rows_of_the_same_messages(database_
 
 
 class InTransaction:
-    """A `DirectConnection`'s short statement, run within somebody's transaction."""
+    """A `DirectConnection`'s statement, run within somebody's transaction."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
@@ -118,8 +118,7 @@ class InTransaction:
 async def _outcome(database: Database, append_: Any, drafts: Sequence[Draft]) -> tuple[Any, ...]:
     """What the statement answers and what it stores, taken back afterwards."""
     async with database.connection() as connection, connection.transaction(force_rollback=True):
-        at: Any = InTransaction(connection) if append_ is append_new else connection
-        rows: Sequence[Committed | None] = await append_(at, drafts, FENCE)
+        rows: Sequence[Committed | None] = await append_(InTransaction(connection), drafts, FENCE)
         stored = [await (await connection.execute(query)).fetchall() for query in (_MESSAGES, _CONVERSATIONS)]
         moments = await (await connection.execute("SELECT created_at FROM message ORDER BY seq")).fetchall()
     assert {row.created_at for row in rows if row} <= {moment for (moment,) in moments}
@@ -127,7 +126,7 @@ async def _outcome(database: Database, append_: Any, drafts: Sequence[Draft]) ->
 
 
 async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(database_url: str) -> None:
-    database = Database(database_url, planner=BY_INDEX)
+    database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
     stored = draft("1")
@@ -149,7 +148,7 @@ async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(d
 
 async def test_resends_raced_with_new_messages_through_two_instances_leave_no_hole(database_url: str) -> None:
     """One instance is sent what the other has stored, while both are sent new messages."""
-    instances = [Database(database_url, planner=BY_INDEX) for _ in range(2)]
+    instances = [Database(database_url) for _ in range(2)]
     for database in instances:
         await database.open()
     repository = PostgresConversationRepository(instances[0])

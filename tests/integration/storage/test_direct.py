@@ -25,6 +25,7 @@ from service.storage import direct
 from service.storage.arrays import IntArray, Packed, TextArray
 from service.storage.direct import DirectConnection
 from tests.faults.proxy import Direction, FaultProxy
+from tests.tcp_proxy import tcp_proxy
 
 STATEMENTS = {
     "echo": "SELECT $1::text",
@@ -77,6 +78,40 @@ async def test_what_does_not_fit_into_the_socket_at_once_is_written_in_parts(
     texts = ["x" * 200_000 for _ in range(100)]
     rows = await connection.execute("lengths", [TextArray(texts)])
     assert rows == [(200_000,)] * 100
+
+
+@pytest.mark.parametrize("count", [1, len(STATEMENTS)])
+async def test_a_session_begins_in_few_round_trips_however_many_statements_it_has(
+    database_url: str, count: int
+) -> None:
+    """Encryption refused, the greeting, two of the password's proof, and all statements."""
+    port = urlsplit(database_url).port
+    assert port is not None
+    async with tcp_proxy(port) as proxy:
+        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
+        connection = DirectConnection(url, dict(list(STATEMENTS.items())[:count]), connect={})
+        await connection.open()
+        assert proxy.round_trips == 5
+        assert await echo(connection, "asked at once") == "asked at once"
+        await connection.open()
+        assert proxy.round_trips == 6
+        connection.close()
+
+
+async def test_whoever_is_cancelled_while_it_connects_is_told_so(database_url: str) -> None:
+    port = urlsplit(database_url).port
+    assert port is not None
+    async with tcp_proxy(port) as proxy:
+        proxy.hold_answers()
+        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
+        connection = DirectConnection(url, STATEMENTS, connect={})
+        opening = asyncio.create_task(connection.open())
+        async with asyncio.timeout(10):
+            while not proxy.round_trips:
+                await asyncio.sleep(0.01)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
 
 
 @pytest.mark.parametrize("part_bytes", [100, 1_063], ids=["in-its-row", "in-its-last-packet"])

@@ -135,6 +135,46 @@ async def test_it_is_taken_held_lost_and_taken_again_from_far_away(database_url:
             again.release()
 
 
+async def test_the_session_in_which_the_server_answers_again_is_the_next_holders(database_url: str) -> None:
+    """Another one would be as many round trips again, and all wait for them."""
+    port = int(str(psycopg.conninfo.conninfo_to_dict(database_url)["port"]))
+    async with FaultProxy(port) as proxy:
+        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
+        lease = PostgresLease(url, name="resumed", limit_s=3)
+        tenure = await lease.acquire()
+        async with asyncio.timeout(10):
+            holding = asyncio.create_task(tenure.hold())
+            proxy.reset()
+            with pytest.raises(LeaseLost):
+                await holding
+            answered_in = await lease_sessions(database_url)
+            again = await lease.acquire()
+        assert again.epoch > tenure.epoch
+        assert len(answered_in) == 1
+        assert await lease_sessions(database_url) == answered_in
+        again.release()
+
+
+async def test_a_lease_that_nobody_takes_any_more_leaves_no_session(database_url: str) -> None:
+    lease = PostgresLease(database_url, name="closed", limit_s=3)
+    await lease.until_answered()
+    assert await lease_sessions(database_url)
+    lease.close()
+    async with asyncio.timeout(2):
+        while await lease_sessions(database_url):
+            await asyncio.sleep(0.01)
+
+
+async def lease_sessions(database_url: str) -> list[int]:
+    """Their process ids on the server."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        rows = await connection.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE application_name = 'messaging lease' AND datname = current_database()"
+        )
+        return [pid for (pid,) in await rows.fetchall()]
+
+
 async def test_a_server_that_does_not_answer_is_given_up_in_time(database_url: str) -> None:
     port = psycopg.conninfo.conninfo_to_dict(database_url)["port"]
     async with tcp_proxy(int(str(port))) as proxy:
