@@ -277,6 +277,8 @@ async def test_on_a_phone_both_users_are_behind_tabs_and_lists_behind_a_back_but
     await page.get_by_role("button", name="Bob", exact=False).first.tap()
     await expect(bob.message("Hi Bob")).to_be_visible()
     await page.get_by_role("link", name="Bob").tap()
+    # The old page has the same list, and is there until the new one is.
+    await page.wait_for_url("**/?user=bob")
     await bob.choose("alice")
     await expect(bob.message("Hi Bob")).to_be_visible()
     await page.get_by_role("button", name="Back to conversations").tap()
