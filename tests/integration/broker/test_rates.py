@@ -177,6 +177,7 @@ async def test_a_flood_over_websocket_is_cut_off_too(
         password=token("alice"),
         transport="websockets",
         protocol=aiomqtt.ProtocolVersion.V5,
+        timeout=3,
     )
 
     async def flood() -> None:
