@@ -26,6 +26,12 @@ from service.storage.migrations import migrate
 from tests.leases import take_lease
 
 _TEMPLATE = "migrated_template"
+_LONG = {"test_make_run.py", "test_benchmark.py", "test_state_machine.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files: at the end, one worker would be alone with them."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 class MintToken(Protocol):
