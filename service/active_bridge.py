@@ -22,7 +22,7 @@ from service.cache.connections import CachedConnections
 from service.metrics import UNACKNOWLEDGED, WAITING
 from service.service_token import SERVICE_USER
 from service.settings import Settings
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.database import Database
 from service.storage.lease import PostgresTenure
 from service.storage.preferences import PostgresPreferences
@@ -48,6 +48,7 @@ class Foundations:
     token: Callable[[], str]
     """Makes the service's own JWT."""
     database: Database
+    commits: CommitConnections
     conversations: ConversationRepository
     reader: ConversationReader
     connections: CachedConnections
@@ -78,11 +79,10 @@ class ActiveBridge:
         )
         of_all = settings.waiting_limit_in_force
         of_user = max(1, of_all // 2)
-        self._writer = PostgresBatchWriter(foundations.database, tenure.fence)
         self._commands: CommitCommands[Request] = CommitCommands(
             authorize,
             foundations.conversations,
-            self._writer,
+            PostgresBatchWriter(foundations.commits, tenure.fence),
             # The bridge answers by itself, with the command's request id.
             SetPreferences(preferences, self.presence.preferences_changed),
             outbound.deliver,
@@ -185,7 +185,7 @@ class ActiveBridge:
                 for part in parts:
                     part.cancel()
         finally:
-            self._writer.close()
+            self._foundations.commits.end_tenure()
             for gauge in (UNACKNOWLEDGED, WAITING):
                 gauge.set_function(lambda: 0)
 

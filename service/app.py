@@ -28,6 +28,7 @@ from service.metrics import TASKS
 from service.operations_http import OperationsServer, Readiness, operations_app
 from service.service_token import service_token_source
 from service.settings import Environment, Settings
+from service.storage.batches import CommitConnections
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.storage.lease import PostgresLease, PostgresTenure
@@ -75,6 +76,7 @@ class App:
             settings=settings,
             token=token,
             database=self._database,
+            commits=CommitConnections(self._database),
             conversations=PostgresConversationRepository(self._database),
             reader=PostgresConversationReader(self._database),
             connections=self._connections,

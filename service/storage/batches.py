@@ -37,30 +37,40 @@ _RESENDS_LAST_S = 1.0
 _RACES = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 
-class PostgresBatchWriter:
-    """The `BatchWriter` port on PostgreSQL: messages and marks on a connection each.
+class CommitConnections:
+    """Messages and marks have a connection each, so that neither waits for the other's commit.
 
-    So neither waits for the other's commit, and both not for who only looks something up.
+    And both do not wait for who only looks something up. They outlive a lease: to connect is
+    five round trips, and all that the next holder is sent would wait for them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.appends = database.direct(APPEND_STATEMENTS)
+        self.advances = database.direct(MARK_STATEMENTS)
+        self.finds = database.direct_pool(_FINDS, _FIND_CONNECTIONS)
+
+    def end_tenure(self) -> None:
+        """Closes what has owed an answer for long: the next holder's first commit would wait for that."""
+        for connection in (self.appends, self.advances):
+            connection.close_if_late()
+
+
+class PostgresBatchWriter:
+    """The `BatchWriter` port on PostgreSQL.
+
     Commits are made under `fence`: both methods that commit raise `LeaseLost` once it has fallen.
     """
 
-    def __init__(self, database: Database, fence: Fence) -> None:
-        self._database = database
+    def __init__(self, connections: CommitConnections, fence: Fence) -> None:
+        self._connections = connections
         self._fence = fence
-        self._appends = database.direct(APPEND_STATEMENTS)
-        self._advances = database.direct(MARK_STATEMENTS)
-        self._finds = database.direct_pool(_FINDS, _FIND_CONNECTIONS)
-        self._resends_until = 0.0
-
-    def close(self) -> None:
-        """Gives its connections up: the writer of the next lease has its own."""
-        for connections in (self._appends, self._advances, self._finds):
-            self._database.give_up(connections)
+        # The broker and clients send again what the holder before has not answered.
+        self._resends_until = time.monotonic() + _RESENDS_LAST_S
 
     async def find(self, sender: UserId, key: ClientMessageId) -> Committed | None:
         """See `BatchWriter.find`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         with translated_errors("find"):
-            rows = await self._finds.execute("find", (Packed(sender.encode()), Packed(key.bytes)))
+            rows = await self._connections.finds.execute("find", (Packed(sender.encode()), Packed(key.bytes)))
         return committed(rows[0]) if rows else None
 
     async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
@@ -68,17 +78,17 @@ class PostgresBatchWriter:
         with translated_errors("append"):
             if time.monotonic() >= self._resends_until:
                 try:
-                    rows = await append_new(self._appends, drafts, self._fence)
+                    rows = await append_new(self._connections.appends, drafts, self._fence)
                     if rows is not None:
                         return rows
                 except (psycopg.errors.IntegrityError, psycopg.errors.DeadlockDetected):
                     self._resends_until = time.monotonic() + _RESENDS_LAST_S
-            return await _patient()(append_any, self._appends, drafts, self._fence)
+            return await _patient()(append_any, self._connections.appends, drafts, self._fence)
 
     async def advance(self, marks: Sequence[Mark]) -> Sequence[Position | None]:
         """See `BatchWriter.advance`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         with translated_errors("advance"):
-            return await _patient()(advance, self._advances, marks, self._fence)
+            return await _patient()(advance, self._connections.advances, marks, self._fence)
 
 
 def _patient() -> AsyncRetrying:

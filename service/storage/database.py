@@ -168,11 +168,6 @@ class Database:
         self._direct.append(pool)
         return pool
 
-    def give_up(self, direct: DirectConnection | DirectPool) -> None:
-        """Closes one of these for good."""
-        self._direct.remove(direct)
-        direct.close()
-
     def _unconnected(self, statements: Mapping[str, str]) -> DirectConnection:
         connect = self._connect | {"options": f"{_OPTIONS} {BY_INDEX}"}
         return DirectConnection(self._url, statements, connect=connect)

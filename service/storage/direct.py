@@ -21,8 +21,9 @@ from psycopg.pq.abc import PGconn, PGresult
 from service.cancellation import notice_cancellation
 from service.storage.arrays import Packed, PackedArray
 
-_ENDS_BY_ITSELF_S = 0.1
-"""So long a statement whose caller is gone may go on: to end it costs the server a connection."""
+_ENDS_BY_ITSELF_S = 0.5
+"""So long a statement whose caller is gone may go on: to end it costs the server a connection, and several
+round trips, where its answer is one away."""
 _LONGEST_USE_S = 8.0
 """The server ends a slow statement itself; a server that has stopped cannot."""
 _QUICK_S = 0.005
@@ -51,6 +52,8 @@ class DirectConnection:
         self._connect = connect
         self._on_closed = on_closed
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._opening: asyncio.Task[psycopg.AsyncConnection[Any]] | None = None
+        """Goes on when its caller goes away: the next one needs the connection, too."""
         self._socket = -1
         """Kept here: libpq forgets the socket of a connection that it finds lost."""
         self._trouble = select.poll()
@@ -77,12 +80,7 @@ class DirectConnection:
     async def open(self) -> None:
         """Connects now and not with the first statement; raises what `execute` does when that fails."""
         async with self._turn:
-            if self._connection is None:
-                try:
-                    await self._open()
-                except psycopg.OperationalError:
-                    notice_cancellation()
-                    raise
+            await self._connected()
 
     async def execute(
         self,
@@ -101,7 +99,7 @@ class DirectConnection:
                 if self._ending is not None:
                     await asyncio.wait([self._ending])
                     self._ending = None
-                connection = self._connection or await self._open()
+                connection = self._connection or await self._connected()
                 result = await self._run(connection, statement, parameters)
                 if result.status != ExecStatus.TUPLES_OK:
                     raise psycopg.errors.error_from_result(result)
@@ -130,7 +128,14 @@ class DirectConnection:
 
     def close(self) -> None:
         """Closes the connection, under who waits for an answer, too; `execute` makes a new one."""
+        if self._opening is not None:
+            self._opening.cancel()
         self._fail(psycopg.OperationalError("the connection was closed"))
+
+    def close_if_late(self) -> None:
+        """Closes the connection if an answer is overdue: whoever asks next would wait for that."""
+        if self.owes_an_answer and asyncio.get_running_loop().time() > self._asked_at + _ENDS_BY_ITSELF_S:
+            self.close()
 
     def _fail(self, error: Exception) -> None:
         """Gives the connection up: if it is lost, its socket would stay readable for good."""
@@ -148,6 +153,28 @@ class DirectConnection:
                 self._limit.cancel()
                 self._limit = None
             self._on_closed()
+
+    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is not None:
+            return self._connection
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = asyncio.create_task(self._open(), name="open-connection")
+            opening.add_done_callback(self._on_opened)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():
+                notice_cancellation()
+                raise psycopg.OperationalError("the connection was closed") from None
+            raise
+
+    def _on_opened(self, opening: asyncio.Task[psycopg.AsyncConnection[Any]]) -> None:
+        if self._opening is opening:
+            self._opening = None
+        if not opening.cancelled():
+            # Whoever waits raises it; nobody may.
+            opening.exception()
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         # All at once: each round trip counts where the server is far away.

@@ -19,10 +19,11 @@ from service.use_cases.lease import LeaseLost
 _log = structlog.get_logger(__name__)
 
 _STATEMENTS = {
-    "try_lock": "SELECT pg_try_advisory_lock(hashtextextended($1::text, 0))",
-    # Committed, and so on disk, before the new holder does anything.
-    "next_epoch": """
-        INSERT INTO lease AS held (name, epoch, acquired_at) VALUES ($1::text, 1, now())
+    # No row, where another session has it. Committed, and so on disk, before the new holder does anything.
+    "take": """
+        WITH lock AS MATERIALIZED (SELECT pg_try_advisory_lock(hashtextextended($1::text, 0)) AS is_ours)
+        INSERT INTO lease AS held (name, epoch, acquired_at)
+        SELECT $1::text, 1, now() FROM lock WHERE is_ours
         ON CONFLICT (name) DO UPDATE SET epoch = held.epoch + 1, acquired_at = excluded.acquired_at
         RETURNING epoch
     """,
@@ -136,19 +137,19 @@ class PostgresLease:
         while True:
             asked_at = self._clock()
             async with asyncio.timeout(self._limit_s):
-                ((is_ours,),) = await session.execute("try_lock", [name])
-                self._is_answered = True
-                if is_ours:
-                    ((epoch,),) = await session.execute("next_epoch", [name])
-                    self._held_elsewhere = False
-                    return PostgresTenure(
-                        session,
-                        Fence(name=self.name, epoch=epoch),
-                        limit_s=self._limit_s,
-                        clock=self._clock,
-                        renewed_at=asked_at,
-                        until_answered=self.until_answered,
-                    )
+                taken = await session.execute("take", [name])
+            self._is_answered = True
+            if taken:
+                ((epoch,),) = taken
+                self._held_elsewhere = False
+                return PostgresTenure(
+                    session,
+                    Fence(name=self.name, epoch=epoch),
+                    limit_s=self._limit_s,
+                    clock=self._clock,
+                    renewed_at=asked_at,
+                    until_answered=self.until_answered,
+                )
             self._held_elsewhere = True
             await asyncio.sleep(_LOOK_EVERY_S)
 

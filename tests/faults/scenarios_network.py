@@ -70,6 +70,16 @@ async def late(arena: Arena, edge: Edge) -> None:
         await _lasts(arena, everybody_gets_through=edge is not Edge.SERVICE_CONNECTIONS)
 
 
+async def reset_and_late(arena: Arena, edge: Edge) -> None:
+    """Every connection reset, and each that is made in its place late: it is many round trips."""
+    async with _harmed(arena, edge, "reset and late") as proxies:
+        for proxy in proxies:
+            proxy.delay(_LATENCY_S, _JITTER_S, chance=arena.random)
+            arena.note("resets", proxy.open_connections)
+            proxy.reset()
+        await _lasts(arena, everybody_gets_through=True)
+
+
 async def reset(arena: Arena, edge: Edge) -> None:
     """Every connection reset in the middle of what it says, again and again."""
     async with _harmed(arena, edge, "resets") as proxies:
@@ -159,7 +169,7 @@ _HARMS = (
 _IN_SHORT = {
     Edge.CLIENT_BROKER: {"cut", "reset", "sliced"},
     Edge.BROKER_SERVICE: {"cut-one-way", "late", "reset"},
-    Edge.SERVICE_POSTGRESQL: {"black-hole", "late", "reset"},
+    Edge.SERVICE_POSTGRESQL: {"black-hole", "late", "reset", "reset-and-late"},
     Edge.SERVICE_REDIS: {"cut", "late"},
     Edge.SERVICE_CONNECTIONS: {"cut", "late"},
 }
@@ -183,6 +193,12 @@ def _scenario(name: str, edge: Edge, harm: Callable[[Arena, Edge], Awaitable[Non
 
 SCENARIOS: tuple[Scenario, ...] = (
     *(_scenario(harm.name, edge, harm.run, harm.words) for edge in Edge for harm in _HARMS),
+    _scenario(
+        "reset-and-late",
+        Edge.SERVICE_POSTGRESQL,
+        reset_and_late,
+        "all connections reset, new ones with 200 ms of latency",
+    ),
     _scenario(
         "pubacks-of-broker-dropped",
         Edge.BROKER_SERVICE,

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from service.domain.conversation import direct_conversation
 from service.domain.ids import UserId, uuid7
-from service.storage.batches import PostgresBatchWriter
+from service.storage import batches
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.use_cases.ports import BatchWriter, ConversationRepository
@@ -58,6 +59,11 @@ def lose_in_postgresql(database_url: str) -> Callable[[], None]:
     return lose
 
 
+@pytest.fixture(params=[0.0, 60.0], ids=["short statement first", "long statement for a while"], autouse=True)
+def _resends_last(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_RESENDS_LAST_S", request.param)
+
+
 @pytest_asyncio.fixture(params=["memory", "postgresql"])
 async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
     if request.param == "memory":
@@ -73,7 +79,7 @@ async def adapters(request: pytest.FixtureRequest) -> AsyncIterator[Adapters]:
         database = Database(url)
         await database.open()
         made = Adapters(
-            PostgresBatchWriter(database, FENCE),
+            PostgresBatchWriter(CommitConnections(database), FENCE),
             PostgresConversationRepository(database),
             database,
             lose_in_postgresql(url),

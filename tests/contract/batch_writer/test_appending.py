@@ -13,7 +13,7 @@ import pytest
 from service.domain.conversation import Conversation
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId, uuid7
 from service.domain.message import Draft, body_hash
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.use_cases.ports import BatchWriter, Committed
@@ -94,7 +94,10 @@ async def test_instances_that_race_for_one_key_agree_and_leave_no_hole(
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
     drafts = [draft(str(n), (WITH_BOB, WITH_CAROL)[n % 2]) for n in range(120)]
-    writers = (PostgresBatchWriter(one, FENCE), PostgresBatchWriter(other, FENCE))
+    writers = (
+        PostgresBatchWriter(CommitConnections(one), FENCE),
+        PostgresBatchWriter(CommitConnections(other), FENCE),
+    )
     results = await asyncio.gather(
         *(append(writers[0], drafts[start : start + 6]) for start in range(0, 120, 6)),
         *(append(writers[1], drafts[start : start + 8][::-1]) for start in range(0, 120, 8)),
@@ -127,7 +130,7 @@ async def test_one_key_raced_into_two_conversations_leaves_no_hole(
     repository = PostgresConversationRepository(two_instances[0])
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
-    writers = [PostgresBatchWriter(database, FENCE) for database in two_instances]
+    writers = [PostgresBatchWriter(CommitConnections(database), FENCE) for database in two_instances]
     for number in range(60):
         mine = draft(str(number))
         yours = replace(mine, conversation_id=WITH_CAROL.id, id=MessageId(uuid7(3)))
@@ -150,7 +153,7 @@ async def test_text_is_stored_byte_for_byte(text: str, database_url: str) -> Non
     database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
-    await append(PostgresBatchWriter(database, FENCE), [draft(text)])
+    await append(PostgresBatchWriter(CommitConnections(database), FENCE), [draft(text)])
     await database.close()
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT text, convert_to(text, 'UTF8') FROM message").fetchone()

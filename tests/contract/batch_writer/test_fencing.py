@@ -11,8 +11,7 @@ import pytest
 
 from service.domain.ids import ConversationId, MessageId, uuid7
 from service.domain.message import Draft
-from service.storage import batches
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.use_cases.lease import LeaseLost
@@ -20,11 +19,6 @@ from tests.contract.batch_writer.conftest import WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft
 from tests.contract.batch_writer.test_marking import advance, mark, messages, summary
 from tests.leases import FENCE, take_lease
-
-
-@pytest.fixture(params=[0.0, 60.0], ids=["short statement first", "long statement for a while"], autouse=True)
-def _resends_last(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_RESENDS_LAST_S", request.param)
 
 
 def again(stored: Draft) -> Draft:
@@ -73,9 +67,10 @@ async def test_the_next_holder_goes_on_where_the_one_before_was_stopped(database
     database = Database(database_url)
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
-    before = PostgresBatchWriter(database, FENCE)
+    connections = CommitConnections(database)
+    before = PostgresBatchWriter(connections, FENCE)
     ids = await messages(before, 2)
-    after = PostgresBatchWriter(database, take_lease(database_url))
+    after = PostgresBatchWriter(connections, take_lease(database_url))
     for _ in range(2):
         with pytest.raises(LeaseLost):
             await append(before, [draft("late"), draft("later")])
@@ -83,7 +78,6 @@ async def test_the_next_holder_goes_on_where_the_one_before_was_stopped(database
             await advance(before, mark(ids[1]))
     assert [row and row.seq for row in await append(after, [draft("3"), draft("4")])] == [3, 4]
     assert summary(await advance(after, mark(ids[1]))) == [(2, True)]
-    before.close()
     await database.close()
     with psycopg.connect(database_url) as connection:
         stored = connection.execute("SELECT seq, text FROM message ORDER BY seq").fetchall()

@@ -12,7 +12,7 @@ import psycopg
 
 from service.domain.ids import MessageId, UserId
 from service.domain.receipts import Mark, Position
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.use_cases.ports import BatchWriter
@@ -149,7 +149,7 @@ async def test_marks_raced_through_two_instances_only_ever_move_forward(database
     for database in databases:
         await database.open()
     await PostgresConversationRepository(databases[0]).open(WITH_BOB, MessageId(uuid4()))
-    writers = [PostgresBatchWriter(database, FENCE) for database in databases]
+    writers = [PostgresBatchWriter(CommitConnections(database), FENCE) for database in databases]
     ids = await messages(writers[0], 100)
     shuffled = random.Random(7)
     orders = [shuffled.sample(ids, len(ids)) for _ in writers]

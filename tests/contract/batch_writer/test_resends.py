@@ -16,9 +16,8 @@ import pytest
 
 from service.domain.ids import ConversationId, MessageId, uuid7
 from service.domain.message import Draft
-from service.storage import batches
 from service.storage.append import APPEND_STATEMENTS, append_any, append_new
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.storage.direct import Parameter
@@ -27,11 +26,6 @@ from tests.contract.batch_writer.conftest import ALICE, BOB, CAROL, WITH_BOB, WI
 from tests.contract.batch_writer.test_appending import append, draft
 from tests.contract.batch_writer.test_marking import mark, summary
 from tests.leases import FENCE
-
-
-@pytest.fixture(params=[0.0, 60.0], ids=["short statement first", "long statement for a while"], autouse=True)
-def _resends_last(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_RESENDS_LAST_S", request.param)
 
 
 def again(original: Draft) -> Draft:
@@ -97,7 +91,7 @@ async def test_both_statements_make_the_same_rows_of_the_same_messages(database_
             outcomes = [await _outcome(database, append_, drafts) for append_ in (append_new, append_any)]
             assert outcomes[0] == outcomes[1]
             # The next batch starts from here.
-            await append(PostgresBatchWriter(database, FENCE), drafts)
+            await append(PostgresBatchWriter(CommitConnections(database), FENCE), drafts)
     finally:
         await database.close()
 
@@ -130,7 +124,7 @@ async def test_the_short_statement_stores_nothing_where_one_message_is_not_new(d
     await database.open()
     await PostgresConversationRepository(database).open(WITH_BOB, uuid7(0))
     stored = draft("1")
-    await append(PostgresBatchWriter(database, FENCE), [stored])
+    await append(PostgresBatchWriter(CommitConnections(database), FENCE), [stored])
     lost = replace(draft("lost"), conversation_id=ConversationId(uuid4()))
     try:
         for odd in (again(stored), lost):
@@ -154,7 +148,7 @@ async def test_resends_raced_with_new_messages_through_two_instances_leave_no_ho
     repository = PostgresConversationRepository(instances[0])
     for conversation in (WITH_BOB, WITH_CAROL):
         await repository.open(conversation, uuid7(0))
-    writers = [PostgresBatchWriter(database, FENCE) for database in instances]
+    writers = [PostgresBatchWriter(CommitConnections(database), FENCE) for database in instances]
     old = [draft(f"old {number}", (WITH_BOB, WITH_CAROL)[number % 2]) for number in range(20)]
     originals = await append(writers[0], old)
     new = [draft(f"new {number}", (WITH_CAROL, WITH_BOB)[number % 2]) for number in range(40)]

@@ -12,7 +12,7 @@ from service.cache.presence import RedisPresence
 from service.grpc_api.authentication import TokenVerifier
 from service.grpc_api.messaging_service import MessagingService
 from service.grpc_api.server import GrpcServer, ServerOptions
-from service.storage.batches import PostgresBatchWriter
+from service.storage.batches import CommitConnections, PostgresBatchWriter
 from service.storage.conversations import PostgresConversationRepository
 from service.storage.database import Database
 from service.storage.preferences import PostgresPreferences
@@ -120,7 +120,7 @@ def service(
 @pytest.fixture
 def writer(database: Database) -> PostgresBatchWriter:
     """What marks go through, as in the service."""
-    return PostgresBatchWriter(database, FENCE)
+    return PostgresBatchWriter(CommitConnections(database), FENCE)
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from service.storage import direct
 from service.storage.arrays import IntArray, Packed, TextArray
 from service.storage.direct import DirectConnection
 from tests.faults.proxy import Direction, FaultProxy
-from tests.tcp_proxy import tcp_proxy
+from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 STATEMENTS = {
     "echo": "SELECT $1::text",
@@ -98,20 +99,85 @@ async def test_a_session_begins_in_few_round_trips_however_many_statements_it_ha
         connection.close()
 
 
-async def test_whoever_is_cancelled_while_it_connects_is_told_so(database_url: str) -> None:
+@asynccontextmanager
+async def connecting(database_url: str) -> AsyncIterator[tuple[DirectConnection, TcpProxy]]:
+    """One that begins to connect when it is asked, and is not answered until the proxy releases it."""
     port = urlsplit(database_url).port
     assert port is not None
     async with tcp_proxy(port) as proxy:
         proxy.hold_answers()
         url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
         connection = DirectConnection(url, STATEMENTS, connect={})
-        opening = asyncio.create_task(connection.open())
-        async with asyncio.timeout(10):
-            while not proxy.round_trips:
-                await asyncio.sleep(0.01)
-        opening.cancel()
+        yield connection, proxy
+        connection.close()
+
+
+async def until_asked(proxy: TcpProxy) -> None:
+    async with asyncio.timeout(10):
+        while not proxy.round_trips:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_caller_that_goes_away_leaves_what_is_being_connected_to_the_next(database_url: str) -> None:
+    async with connecting(database_url) as (connection, proxy):
+        gone = asyncio.create_task(connection.open())
+        await until_asked(proxy)
+        gone.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await opening
+            await gone
+        proxy.release_answers()
+        assert await echo(connection, "next") == "next"
+        assert proxy.round_trips == 6
+
+
+async def test_closing_is_told_to_who_waits_for_the_connection(database_url: str) -> None:
+    async with connecting(database_url) as (connection, proxy):
+        waiting = [asyncio.create_task(each) for each in (connection.open(), echo(connection, "waiting"))]
+        await until_asked(proxy)
+        connection.close()
+        with pytest.raises(psycopg.OperationalError, match="closed"):
+            await waiting[0]
+        proxy.release_answers()
+        # Behind the one that waited, it was not under way yet.
+        assert await waiting[1] == "waiting"
+
+
+async def test_a_connection_that_nobody_waits_for_may_fail(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connecting(database_url) as (connection, proxy):
+        gone = asyncio.create_task(connection.open())
+        await until_asked(proxy)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        proxy.cut(0)
+        proxy.release_answers()
+        # Whoever comes meanwhile is told so; then somebody finds it connected.
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(psycopg.OperationalError):
+                    assert await echo(connection, "next") == "next"
+                    break
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+async def test_only_an_overdue_answer_costs_the_connection(
+    connection: DirectConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await backend(connection)
+    connection.close_if_late()
+    sleeping = await begin_to_sleep(connection, b"0.01")
+    connection.close_if_late()
+    await sleeping
+    assert await backend(connection) == before
+    monkeypatch.setattr(direct, "_ENDS_BY_ITSELF_S", 0.0)
+    sleeping = await begin_to_sleep(connection, b"30")
+    connection.close_if_late()
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        await sleeping
+    assert await backend(connection) != before
 
 
 @pytest.mark.parametrize("part_bytes", [100, 1_063], ids=["in-its-row", "in-its-last-packet"])
