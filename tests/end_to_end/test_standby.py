@@ -79,6 +79,12 @@ def _short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESSAGING_PRESENCE_LEASE_S", str(LEASE_S))
 
 
+@pytest.fixture(autouse=True)
+def _room_for_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is written during a takeover may wait: what is refused comes back out of its order."""
+    monkeypatch.setenv("MESSAGING_WAITING_LIMIT", "8192")
+
+
 @pytest.fixture
 async def pair(
     tmp_path: Path, surroundings: Surroundings, connections: tuple[ConnectionsDirectory, int]
