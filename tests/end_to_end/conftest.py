@@ -15,7 +15,7 @@ from devstack.mosquitto import JwtOptions, MosquittoServer
 from devstack.ports import free_port
 from devstack.python_server import Surroundings, gateway
 from devstack.server_process import ServerProcess
-from tests.end_to_end.stack import Stack, new_service
+from tests.end_to_end.stack import PageStack, Stack, new_service
 
 
 @pytest.fixture
@@ -77,23 +77,35 @@ async def stack(
     surroundings: Surroundings,
     service_settings: Mapping[str, str],
 ) -> AsyncIterator[Stack]:
-    """Broker, database, Redis, ConnectionsService, service and gateway, all ready.
+    """Broker, database, Redis, ConnectionsService and service, all ready.
 
-    The logs are `service.log` and `gateway.log` in `tmp_path`.
+    The log is `service.log` in `tmp_path`.
     """
     service = new_service(tmp_path, surroundings, service_settings)
-    page = gateway(
-        tmp_path / "gateway.log",
-        port=free_port(),
-        grpc_ports=[service.grpc_port],
-        broker_websocket_url=broker.websocket_url,
-        jwt_secret=surroundings.jwt_secret,
-    )
-    async with running(service.process), running(page):
+    async with running(service.process):
         yield Stack(
             mosquitto=broker,
             connections=connections[0],
             service=service,
-            gateway=page,
             database_url=surroundings.database_url,
+        )
+
+
+@pytest_asyncio.fixture
+async def page_stack(tmp_path: Path, stack: Stack, jwt_secret: str) -> AsyncIterator[PageStack]:
+    """The same with the gateway, whose log is `gateway.log`; a second and a half more."""
+    page = gateway(
+        tmp_path / "gateway.log",
+        port=free_port(),
+        grpc_ports=[stack.service.grpc_port],
+        broker_websocket_url=stack.mosquitto.websocket_url,
+        jwt_secret=jwt_secret,
+    )
+    async with running(page):
+        yield PageStack(
+            mosquitto=stack.mosquitto,
+            connections=stack.connections,
+            service=stack.service,
+            database_url=stack.database_url,
+            gateway=page,
         )

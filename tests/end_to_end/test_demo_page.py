@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Locator, Request, Route, expect
 from tests.conftest import MintToken
 from tests.end_to_end.browser import PATIENCE_MS, Pane, Viewport, chromium, keep_screenshot, open_page
 from tests.end_to_end.device import Received, device
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import PageStack
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,9 +39,9 @@ def has_answers(count: int, events: list[Received]) -> bool:
     return sum(event.name == "messageSent" for event in events) >= count
 
 
-async def exchange(stack: Stack, token: MintToken, count: int) -> None:
+async def exchange(page_stack: PageStack, token: MintToken, count: int) -> None:
     """Lets Alice and Bob write to each other in turn: "message 1", "message 2", ..."""
-    port = stack.mosquitto.mqtt_port
+    port = page_stack.mosquitto.mqtt_port
     async with (
         device(port, "alice", token("alice"), device_id="seed") as alice,
         device(port, "bob", token("bob"), device_id="seed") as bob,
@@ -53,9 +53,9 @@ async def exchange(stack: Stack, token: MintToken, count: int) -> None:
 
 
 async def test_what_alice_writes_appears_at_bobs_and_is_marked_as_sent(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, stack.page_url)
+    page = await open_page(browser, page_stack.page_url)
     alice, bob = Pane(page, "alice"), Pane(page, "bob")
     await alice.expect_connection("connected")
     await bob.expect_connection("connected")
@@ -71,8 +71,10 @@ async def test_what_alice_writes_appears_at_bobs_and_is_marked_as_sent(
     await expect(alice.chat.get_by_test_id("announcer")).to_have_text("Bob: Hello Alice, how are you?")
 
 
-async def test_every_text_arrives_as_it_was_written_and_is_never_html(stack: Stack, browser: Browser) -> None:
-    page = await open_page(browser, stack.page_url)
+async def test_every_text_arrives_as_it_was_written_and_is_never_html(
+    page_stack: PageStack, browser: Browser
+) -> None:
+    page = await open_page(browser, page_stack.page_url)
     alice, bob = Pane(page, "alice"), Pane(page, "bob")
     for number, text in enumerate(SPECIAL_TEXTS, start=1):
         await alice.write(text)
@@ -100,10 +102,10 @@ async def distance_to_top(pane: Pane, row: Locator) -> float:
 
 
 async def test_scrolling_back_loads_all_history_and_keeps_the_readers_place(
-    stack: Stack, browser: Browser, token: MintToken
+    page_stack: PageStack, browser: Browser, token: MintToken
 ) -> None:
-    await exchange(stack, token, 130)
-    page = await open_page(browser, f"{stack.page_url}/?user=alice&with=bob")
+    await exchange(page_stack, token, 130)
+    page = await open_page(browser, f"{page_stack.page_url}/?user=alice&with=bob")
     alice = Pane(page, "alice")
     await alice.expect_message("message 130", "received")
     await expect(alice.message("message 130")).to_be_in_viewport()
@@ -130,9 +132,9 @@ async def test_scrolling_back_loads_all_history_and_keeps_the_readers_place(
 
 
 async def test_a_message_to_somebody_not_connected_is_refused_in_plain_words(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, f"{stack.page_url}/?user=alice")
+    page = await open_page(browser, f"{page_stack.page_url}/?user=alice")
     alice = Pane(page, "alice")
     await alice.choose("carol")
     await alice.write("Hello Carol")
@@ -149,10 +151,10 @@ async def test_a_message_to_somebody_not_connected_is_refused_in_plain_words(
 
 @pytest.mark.parametrize("viewport", ["desktop", "phone"])
 async def test_a_reload_keeps_conversation_and_order(
-    stack: Stack, browser: Browser, token: MintToken, viewport: Viewport
+    page_stack: PageStack, browser: Browser, token: MintToken, viewport: Viewport
 ) -> None:
-    await exchange(stack, token, 6)
-    page = await open_page(browser, f"{stack.page_url}/?user=bob", viewport=viewport)
+    await exchange(page_stack, token, 6)
+    page = await open_page(browser, f"{page_stack.page_url}/?user=bob", viewport=viewport)
     bob = Pane(page, "bob")
     await expect(bob.root.get_by_test_id("unread-badge")).to_have_text("3")
     await keep_screenshot(page, f"contacts-{viewport}")
@@ -168,19 +170,19 @@ async def test_a_reload_keeps_conversation_and_order(
 
 
 async def test_the_page_recovers_from_a_killed_broker_and_sends_what_was_written_meanwhile(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, stack.page_url)
+    page = await open_page(browser, page_stack.page_url)
     alice, bob = Pane(page, "alice"), Pane(page, "bob")
     await alice.write("before")
     await bob.expect_message("before", "received")
-    await asyncio.to_thread(stack.mosquitto.kill)
+    await asyncio.to_thread(page_stack.mosquitto.kill)
     await alice.expect_connection("reconnecting")
     await alice.write("first, while away")
     await alice.write("second, while away")
     await alice.expect_message("first, while away", "sending")
     await keep_screenshot(page, "reconnecting-desktop")
-    await asyncio.to_thread(stack.mosquitto.start)
+    await asyncio.to_thread(page_stack.mosquitto.start)
     await alice.expect_connection("connected")
     await bob.expect_message("first, while away", "received")
     await bob.expect_message("second, while away", "received")
@@ -191,46 +193,46 @@ async def test_the_page_recovers_from_a_killed_broker_and_sends_what_was_written
 
 
 async def test_a_message_written_without_a_broker_survives_a_reload_of_the_page(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, f"{stack.page_url}/?user=alice&with=bob")
+    page = await open_page(browser, f"{page_stack.page_url}/?user=alice&with=bob")
     alice = Pane(page, "alice")
     await alice.expect_connection("connected")
-    await asyncio.to_thread(stack.mosquitto.kill)
+    await asyncio.to_thread(page_stack.mosquitto.kill)
     await alice.expect_connection("reconnecting")
     await alice.write("still here")
     await alice.expect_message("still here", "sending")
     await page.reload()
     await alice.expect_message("still here", "sending")
-    await asyncio.to_thread(stack.mosquitto.start)
+    await asyncio.to_thread(page_stack.mosquitto.start)
     await alice.expect_message("still here", "sent")
     assert await alice.positions() == [1]
 
 
 async def test_the_page_recovers_from_a_killed_service_and_sends_what_was_written_meanwhile(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, stack.page_url)
+    page = await open_page(browser, page_stack.page_url)
     alice, bob = Pane(page, "alice"), Pane(page, "bob")
     await alice.write("before")
     await bob.expect_message("before", "received")
-    await asyncio.to_thread(stack.service.process.kill)
+    await asyncio.to_thread(page_stack.service.process.kill)
     await alice.write("while the service was away")
     await alice.expect_message("while the service was away", "sending")
-    await asyncio.to_thread(stack.service.process.start)
+    await asyncio.to_thread(page_stack.service.process.start)
     await bob.expect_message("while the service was away", "received")
     await alice.expect_message("while the service was away", "sent")
     assert await bob.positions() == [1, 2]
 
 
 async def test_tokens_are_replaced_before_they_expire_and_nothing_is_lost_meanwhile(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    program = stack.gateway.program
+    program = page_stack.gateway.program
     short_lived = {**program.settings, "MESSAGING_GATEWAY_TOKEN_LIFETIME_S": "5"}
-    stack.gateway.program = replace(program, settings=short_lived)
-    await asyncio.to_thread(stack.gateway.restart)
-    page = await open_page(browser, stack.page_url)
+    page_stack.gateway.program = replace(program, settings=short_lived)
+    await asyncio.to_thread(page_stack.gateway.restart)
+    page = await open_page(browser, page_stack.page_url)
     tokens_asked_for = 0
 
     def count(request: Request) -> None:
@@ -249,8 +251,8 @@ async def test_tokens_are_replaced_before_they_expire_and_nothing_is_lost_meanwh
     assert await alice.texts() == await bob.texts() == texts
 
 
-async def test_two_windows_of_one_user_show_the_same(stack: Stack, browser: Browser) -> None:
-    address = f"{stack.page_url}/?user=alice&with=bob"
+async def test_two_windows_of_one_user_show_the_same(page_stack: PageStack, browser: Browser) -> None:
+    address = f"{page_stack.page_url}/?user=alice&with=bob"
     first = await open_page(browser, address)
     second = await first.context.new_page()
     await second.goto(address)
@@ -265,9 +267,9 @@ async def test_two_windows_of_one_user_show_the_same(stack: Stack, browser: Brow
 
 
 async def test_on_a_phone_both_users_are_behind_tabs_and_lists_behind_a_back_button(
-    stack: Stack, browser: Browser
+    page_stack: PageStack, browser: Browser
 ) -> None:
-    page = await open_page(browser, stack.page_url, viewport="phone", scheme="dark")
+    page = await open_page(browser, page_stack.page_url, viewport="phone", scheme="dark")
     alice, bob = Pane(page, "alice"), Pane(page, "bob")
     await alice.input.fill("Hi Bob")
     await alice.chat.get_by_test_id("composer-send").tap()

@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.end_to_end.browser import PATIENCE_MS, Pane, chromium, keep_screenshot, open_page
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import PageStack
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,26 +30,26 @@ async def browser_of_bob() -> AsyncIterator[Browser]:
         yield running
 
 
-async def open_chat(stack: Stack, browser: Browser, user: str, peer: str) -> tuple[Page, Pane]:
+async def open_chat(page_stack: PageStack, browser: Browser, user: str, peer: str) -> tuple[Page, Pane]:
     """A user's window with a conversation open, connected."""
-    page = await open_page(browser, f"{stack.page_url}/?user={user}&with={peer}")
+    page = await open_page(browser, f"{page_stack.page_url}/?user={user}&with={peer}")
     pane = Pane(page, user)
     await pane.expect_connection("connected")
     return page, pane
 
 
 async def test_a_message_goes_from_sending_over_sent_and_delivered_to_read(
-    stack: Stack, browser_of_alice: Browser, browser_of_bob: Browser
+    page_stack: PageStack, browser_of_alice: Browser, browser_of_bob: Browser
 ) -> None:
-    alice_page, alice = await open_chat(stack, browser_of_alice, "alice", "bob")
-    await asyncio.to_thread(stack.service.process.kill)
+    alice_page, alice = await open_chat(page_stack, browser_of_alice, "alice", "bob")
+    await asyncio.to_thread(page_stack.service.process.kill)
     await alice.write("Are we still on for tonight?")
     await alice.expect_exactly("Are we still on for tonight?", "sending")
     await keep_screenshot(alice_page, "status-1-sending")
-    await asyncio.to_thread(stack.service.process.start)
+    await asyncio.to_thread(page_stack.service.process.start)
     await alice.expect_exactly("Are we still on for tonight?", "sent")
     await keep_screenshot(alice_page, "status-2-sent")
-    bob_page = await open_page(browser_of_bob, f"{stack.page_url}/?user=bob")
+    bob_page = await open_page(browser_of_bob, f"{page_stack.page_url}/?user=bob")
     bob = Pane(bob_page, "bob")
     await bob.expect_badge(1)
     await alice.expect_exactly("Are we still on for tonight?", "delivered")
@@ -64,12 +64,12 @@ async def test_a_message_goes_from_sending_over_sent_and_delivered_to_read(
 
 
 async def test_a_message_that_was_read_clears_the_badge_in_all_windows_of_its_reader(
-    stack: Stack, browser_of_alice: Browser, browser_of_bob: Browser
+    page_stack: PageStack, browser_of_alice: Browser, browser_of_bob: Browser
 ) -> None:
-    _, alice = await open_chat(stack, browser_of_alice, "alice", "bob")
-    one_page = await open_page(browser_of_bob, f"{stack.page_url}/?user=bob")
+    _, alice = await open_chat(page_stack, browser_of_alice, "alice", "bob")
+    one_page = await open_page(browser_of_bob, f"{page_stack.page_url}/?user=bob")
     other_page = await one_page.context.new_page()
-    await other_page.goto(f"{stack.page_url}/?user=bob")
+    await other_page.goto(f"{page_stack.page_url}/?user=bob")
     one, other = Pane(one_page, "bob"), Pane(other_page, "bob")
     for number, text in enumerate(("first", "second", "third"), start=1):
         await alice.write(text)
@@ -86,26 +86,26 @@ async def test_a_message_that_was_read_clears_the_badge_in_all_windows_of_its_re
 
 
 async def test_read_marks_made_without_a_connection_arrive_later(
-    stack: Stack, browser_of_alice: Browser, browser_of_bob: Browser
+    page_stack: PageStack, browser_of_alice: Browser, browser_of_bob: Browser
 ) -> None:
-    _, alice = await open_chat(stack, browser_of_alice, "alice", "bob")
-    bob_page = await open_page(browser_of_bob, f"{stack.page_url}/?user=bob")
+    _, alice = await open_chat(page_stack, browser_of_alice, "alice", "bob")
+    bob_page = await open_page(browser_of_bob, f"{page_stack.page_url}/?user=bob")
     bob = Pane(bob_page, "bob")
     await alice.write("read me later")
     await bob.expect_badge(1)
     await alice.expect_exactly("read me later", "delivered")
-    await asyncio.to_thread(stack.service.process.kill)
+    await asyncio.to_thread(page_stack.service.process.kill)
     await bob.choose("alice")
-    await asyncio.to_thread(stack.service.process.start)
+    await asyncio.to_thread(page_stack.service.process.start)
     await alice.expect_exactly("read me later", "read")
     await bob.expect_badge(0)
 
 
 async def test_typing_is_shown_while_it_lasts(
-    stack: Stack, browser_of_alice: Browser, browser_of_bob: Browser
+    page_stack: PageStack, browser_of_alice: Browser, browser_of_bob: Browser
 ) -> None:
-    alice_page, alice = await open_chat(stack, browser_of_alice, "alice", "bob")
-    _, bob = await open_chat(stack, browser_of_bob, "bob", "alice")
+    alice_page, alice = await open_chat(page_stack, browser_of_alice, "alice", "bob")
+    _, bob = await open_chat(page_stack, browser_of_bob, "bob", "alice")
     await alice.write("What do you think?")
     await bob.expect_message("What do you think?", "received")
     line = alice.chat.get_by_test_id("typing")
@@ -123,10 +123,10 @@ async def test_typing_is_shown_while_it_lasts(
 
 
 async def test_presence_follows_a_user_who_comes_turns_away_and_goes(
-    stack: Stack, browser_of_alice: Browser, browser_of_bob: Browser
+    page_stack: PageStack, browser_of_alice: Browser, browser_of_bob: Browser
 ) -> None:
-    alice_page, alice = await open_chat(stack, browser_of_alice, "alice", "bob")
-    bob_page, bob = await open_chat(stack, browser_of_bob, "bob", "alice")
+    alice_page, alice = await open_chat(page_stack, browser_of_alice, "alice", "bob")
+    bob_page, bob = await open_chat(page_stack, browser_of_bob, "bob", "alice")
     await bob.write("Here I am")
     await alice.expect_presence("online")
     await bob.expect_presence("online")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.asyncapi_schemas import validate_event
 from tests.conftest import MintToken
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import PageStack
 
 _PAGE = Path(__file__).parents[2] / "docs" / "plain-mqtt.md"
 _EVENT = re.compile(r"^chat/v1/users/(\w+)/events/(\w+) (\{.*?\})(?: correlation=(.*))?$", re.MULTILINE)
@@ -37,14 +37,14 @@ async def run(program: Sequence[str], script: str, **environment: str) -> str:
     return out.decode()
 
 
-async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(stack: Stack) -> None:
+async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(page_stack: PageStack) -> None:
     output = await run(
         ["bash", "-euo", "pipefail", "-c"],
         # What still listens when the walk breaks off would keep its output open.
         "trap 'kill $LISTENERS 2>/dev/null || true' EXIT\n" + blocks("sh"),
-        GATEWAY=stack.page_url,
+        GATEWAY=page_stack.page_url,
         BROKER="127.0.0.1",
-        PORT=str(stack.mosquitto.mqtt_port),
+        PORT=str(page_stack.mosquitto.mqtt_port),
     )
     told: list[tuple[str, str, dict[str, Any], str]] = [
         (user, event, json.loads(payload), correlation)
@@ -69,12 +69,12 @@ async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(stack: Stack) -> No
     assert payloads[7]["code"] == "INVALID_PAYLOAD"
 
 
-async def test_the_walk_with_paho(stack: Stack, token: MintToken) -> None:
+async def test_the_walk_with_paho(page_stack: PageStack, token: MintToken) -> None:
     output = await run(
         [sys.executable, "-c"],
         blocks("python"),
         BROKER="127.0.0.1",
-        PORT=str(stack.mosquitto.mqtt_port),
+        PORT=str(page_stack.mosquitto.mqtt_port),
         TOKEN=token("alice"),
     )
     assert [line.split("'seq': ")[1][0] for line in output.splitlines()] == ["1", "1", "2", "2"]

@@ -10,12 +10,15 @@ import httpx
 from tests.conftest import MintToken
 from tests.end_to_end.device import Device, device
 from tests.end_to_end.presence import heartbeats
-from tests.end_to_end.stack import Stack
+from tests.end_to_end.stack import PageStack
 
 
-def rest(stack: Stack, token: str) -> httpx.AsyncClient:
+def rest(page_stack: PageStack, token: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=stack.page_url, headers={"Authorization": f"Bearer {token}"}, timeout=15, trust_env=False
+        base_url=page_stack.page_url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=15,
+        trust_env=False,
     )
 
 
@@ -33,13 +36,15 @@ async def event(device: Device, name: str, **fields: object) -> dict[str, Any]:
     return found
 
 
-async def test_receipts_and_changes_over_rest_are_those_of_mqtt(stack: Stack, token: MintToken) -> None:
-    port = stack.mosquitto.mqtt_port
+async def test_receipts_and_changes_over_rest_are_those_of_mqtt(
+    page_stack: PageStack, token: MintToken
+) -> None:
+    port = page_stack.mosquitto.mqtt_port
     async with (
         device(port, "alice", token("alice")) as alice,
         device(port, "bob", token("bob")) as bob,
-        rest(stack, token("alice")) as asking,
-        rest(stack, token("carol")) as stranger,
+        rest(page_stack, token("alice")) as asking,
+        rest(page_stack, token("carol")) as stranger,
     ):
         for number in range(12):
             await alice.send(f"{number}" + "\x01" * 4_900, recipientId="bob")
@@ -80,15 +85,15 @@ def _without_status(message: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_preferences_set_over_rest_reach_the_devices_and_take_effect(
-    stack: Stack, token: MintToken
+    page_stack: PageStack, token: MintToken
 ) -> None:
-    port = stack.mosquitto.mqtt_port
+    port = page_stack.mosquitto.mqtt_port
     async with (
         device(port, "alice", token("alice")) as alice,
         device(port, "bob", token("bob")) as bob,
-        rest(stack, token("alice")) as of_alice,
-        rest(stack, token("bob")) as of_bob,
-        rest(stack, token("carol")) as stranger,
+        rest(page_stack, token("alice")) as of_alice,
+        rest(page_stack, token("bob")) as of_bob,
+        rest(page_stack, token("carol")) as stranger,
     ):
         await alice.send("hello", recipientId="bob")
         await bob.until(lambda _: bob.of("newMessage"))
