@@ -33,6 +33,11 @@ class GroupCommit(Generic[Item]):
         self._waiting: deque[Item] = deque()
         self._wake = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """Items that are in no batch yet."""
+        return len(self._waiting)
+
     def add(self, item: Item) -> None:
         """Puts an item at the end; never waits."""
         self._waiting.append(item)

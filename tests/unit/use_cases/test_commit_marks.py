@@ -65,11 +65,31 @@ async def test_marks_begin_when_the_message_under_way_is_with_the_broker(
     bench.mark("read", first.id, user=BOB)
     bench.send("second")
     await bench.until(2)
-    for _ in range(100):  # All that is ready has its turn.
-        await asyncio.sleep(0)
+    await turns()
     assert [ticket for ticket, _ in bench.results] == ["first", "second"]
     bench.pipeline.message_told()
     assert "read" in await bench.until(3)
+
+
+async def turns() -> None:
+    """All that is ready has its turn."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("more", "batches"), [(1, [1, 2, 1]), (2, [1, 4])])
+async def test_many_marks_wait_for_more_and_a_few_do_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, more: int, batches: Sequence[int]
+) -> None:
+    for name, value in (("_MARKS_GATHER_S", 0.0), ("_MARKS_YIELD_S", 0.0), ("_MANY_MARKS", 2)):
+        monkeypatch.setattr(commit_commands, name, value)
+    first = await the_first_message(bench)
+    for ticket in ["one", "two", "three"][: more + 1]:
+        bench.mark(ticket, first.id, user=BOB)
+    await turns()
+    bench.mark("late", first.id, user=BOB)
+    await bench.until(more + 3)
+    assert bench.messages.batches == batches
 
 
 class Gate:
