@@ -99,7 +99,7 @@ class DirectConnection:
                 if self._ending is not None:
                     await asyncio.wait([self._ending])
                     self._ending = None
-                connection = self._connection or await self._connected()
+                connection = await self._connected()
                 result = await self._run(connection, statement, parameters)
                 if result.status != ExecStatus.TUPLES_OK:
                     raise psycopg.errors.error_from_result(result)
