@@ -18,11 +18,8 @@ from service.use_cases.lease import LeaseLost
 from tests.contract.batch_writer.conftest import WITH_BOB, WITH_CAROL, Adapters
 from tests.contract.batch_writer.test_appending import append, draft
 from tests.contract.batch_writer.test_marking import advance, mark, messages, summary
+from tests.contract.batch_writer.test_resends import again
 from tests.leases import FENCE, take_lease
-
-
-def again(stored: Draft) -> Draft:
-    return replace(stored, id=MessageId(uuid7(99)))
 
 
 def lost(_: Draft) -> Draft:

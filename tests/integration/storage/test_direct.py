@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 from urllib.parse import urlsplit
@@ -26,15 +25,7 @@ from service.storage import direct
 from service.storage.arrays import IntArray, Packed, TextArray
 from service.storage.direct import DirectConnection
 from tests.faults.proxy import Direction, FaultProxy
-from tests.tcp_proxy import TcpProxy, tcp_proxy
-
-STATEMENTS = {
-    "echo": "SELECT $1::text",
-    "lengths": "SELECT length(t)::int4 FROM unnest($1::text[]) AS t",
-    "divide": "SELECT 1 / n FROM unnest($1::int4[]) AS n",
-    "sleep": "SELECT pg_sleep($1::text::float8)::text",
-    "whoami": "SELECT pg_backend_pid()",
-}
+from tests.integration.storage.direct_statements import STATEMENTS, echo
 
 
 @pytest_asyncio.fixture
@@ -42,11 +33,6 @@ async def connection(database_url: str) -> AsyncIterator[DirectConnection]:
     made = DirectConnection(database_url, STATEMENTS, connect={})
     yield made
     made.close()
-
-
-async def echo(connection: DirectConnection, word: str) -> str:
-    ((answer,),) = await connection.execute("echo", [Packed(word.encode())])
-    return str(answer)
 
 
 async def backend(connection: DirectConnection) -> int:
@@ -79,88 +65,6 @@ async def test_what_does_not_fit_into_the_socket_at_once_is_written_in_parts(
     texts = ["x" * 200_000 for _ in range(100)]
     rows = await connection.execute("lengths", [TextArray(texts)])
     assert rows == [(200_000,)] * 100
-
-
-@pytest.mark.parametrize("count", [1, len(STATEMENTS)])
-async def test_a_session_begins_in_few_round_trips_however_many_statements_it_has(
-    database_url: str, count: int
-) -> None:
-    """Encryption refused, the greeting, two of the password's proof, and all statements."""
-    port = urlsplit(database_url).port
-    assert port is not None
-    async with tcp_proxy(port) as proxy:
-        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
-        connection = DirectConnection(url, dict(list(STATEMENTS.items())[:count]), connect={})
-        await connection.open()
-        assert proxy.round_trips == 5
-        assert await echo(connection, "asked at once") == "asked at once"
-        await connection.open()
-        assert proxy.round_trips == 6
-        connection.close()
-
-
-@asynccontextmanager
-async def connecting(database_url: str) -> AsyncIterator[tuple[DirectConnection, TcpProxy]]:
-    """One that begins to connect when it is asked, and is not answered until the proxy releases it."""
-    port = urlsplit(database_url).port
-    assert port is not None
-    async with tcp_proxy(port) as proxy:
-        proxy.hold_answers()
-        url = database_url.replace(f":{port}/", f":{proxy.listen_port}/")
-        connection = DirectConnection(url, STATEMENTS, connect={})
-        yield connection, proxy
-        connection.close()
-
-
-async def until_asked(proxy: TcpProxy) -> None:
-    async with asyncio.timeout(10):
-        while not proxy.round_trips:
-            await asyncio.sleep(0.01)
-
-
-async def test_a_caller_that_goes_away_leaves_what_is_being_connected_to_the_next(database_url: str) -> None:
-    async with connecting(database_url) as (connection, proxy):
-        gone = asyncio.create_task(connection.open())
-        await until_asked(proxy)
-        gone.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await gone
-        proxy.release_answers()
-        assert await echo(connection, "next") == "next"
-        assert proxy.round_trips == 6
-
-
-async def test_closing_is_told_to_who_waits_for_the_connection(database_url: str) -> None:
-    async with connecting(database_url) as (connection, proxy):
-        waiting = [asyncio.create_task(each) for each in (connection.open(), echo(connection, "waiting"))]
-        await until_asked(proxy)
-        connection.close()
-        with pytest.raises(psycopg.OperationalError, match="closed"):
-            await waiting[0]
-        proxy.release_answers()
-        # Behind the one that waited, it was not under way yet.
-        assert await waiting[1] == "waiting"
-
-
-async def test_a_connection_that_nobody_waits_for_may_fail(
-    database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with connecting(database_url) as (connection, proxy):
-        gone = asyncio.create_task(connection.open())
-        await until_asked(proxy)
-        gone.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await gone
-        proxy.cut(0)
-        proxy.release_answers()
-        # Whoever comes meanwhile is told so; then somebody finds it connected.
-        async with asyncio.timeout(10):
-            while True:
-                with suppress(psycopg.OperationalError):
-                    assert await echo(connection, "next") == "next"
-                    break
-    gc.collect()
-    assert "never retrieved" not in caplog.text
 
 
 async def test_only_an_overdue_answer_costs_the_connection(
@@ -381,9 +285,3 @@ async def test_a_killed_server_is_an_operational_error_until_it_is_back(servers_
     finally:
         connection.close()
         server.stop()
-
-
-async def test_nobody_to_connect_to_is_an_operational_error() -> None:
-    nowhere = DirectConnection("postgresql://nobody@127.0.0.1:1/none", STATEMENTS, connect={})
-    with pytest.raises(psycopg.OperationalError):
-        await nowhere.execute("whoami", [])

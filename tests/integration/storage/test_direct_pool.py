@@ -11,7 +11,7 @@ import pytest_asyncio
 from service.storage import direct
 from service.storage.arrays import Packed
 from service.storage.direct import DirectConnection, DirectPool
-from tests.integration.storage.test_direct import STATEMENTS
+from tests.integration.storage.direct_statements import STATEMENTS
 
 
 @pytest_asyncio.fixture

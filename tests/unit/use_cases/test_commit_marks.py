@@ -25,6 +25,12 @@ async def the_first_message(bench: Bench) -> Message:
     return first.message
 
 
+async def turns() -> None:
+    """All that is ready has its turn."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 async def test_marks_of_a_moment_share_a_commit_and_delay_no_message(bench: Bench) -> None:
     first = await the_first_message(bench)
     bench.send("second")
@@ -71,24 +77,18 @@ async def test_marks_begin_when_the_message_under_way_is_with_the_broker(
     assert "read" in await bench.until(3)
 
 
-async def turns() -> None:
-    """All that is ready has its turn."""
-    for _ in range(100):
-        await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(("more", "batches"), [(1, [1, 2, 1]), (2, [1, 4])])
+@pytest.mark.parametrize(("marks", "batches"), [(2, [1, 2, 1]), (3, [1, 4])])
 async def test_many_marks_wait_for_more_and_a_few_do_not(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, more: int, batches: Sequence[int]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, marks: int, batches: Sequence[int]
 ) -> None:
     for name, value in (("_MARKS_GATHER_S", 0.0), ("_MARKS_YIELD_S", 0.0), ("_MANY_MARKS", 2)):
         monkeypatch.setattr(commit_commands, name, value)
     first = await the_first_message(bench)
-    for ticket in ["one", "two", "three"][: more + 1]:
-        bench.mark(ticket, first.id, user=BOB)
+    for number in range(marks):
+        bench.mark(f"mark {number}", first.id, user=BOB)
     await turns()
     bench.mark("late", first.id, user=BOB)
-    await bench.until(more + 3)
+    await bench.until(marks + 2)
     assert bench.messages.batches == batches
 
 
