@@ -202,12 +202,7 @@ class Inbound:
             assert payload.recipient_id is not None
             target = payload.recipient_id
         request = Request(delivery, user_id, "sendMessage", payload.request_id, payload.client_message_id)
-        command = SendCommand(
-            user_id=user_id,
-            target=target,
-            client_message_id=ClientMessageId(payload.client_message_id),
-            text=payload.text,
-        )
+        command = SendCommand(user_id, target, ClientMessageId(payload.client_message_id), payload.text)
         self._pipeline.submit(command, request)
 
     def _on_mark_as_delivered(self, user_id: UserId, delivery: Delivery) -> None:
@@ -221,19 +216,10 @@ class Inbound:
     def _mark(
         self, user_id: UserId, delivery: Delivery, payload: MarkPayload, message_id: UUID, *, is_read: bool
     ) -> None:
-        request = Request(
-            delivery=delivery,
-            user_id=user_id,
-            command="markAsRead" if is_read else "markAsDelivered",
-            request_id=payload.request_id,
-        )
-        mark = Mark(
-            conversation_id=ConversationId(payload.conversation_id),
-            user_id=user_id,
-            message_id=MessageId(message_id),
-            is_read=is_read,
-        )
-        self._pipeline.submit(MarkCommand(mark=mark), request)
+        name = "markAsRead" if is_read else "markAsDelivered"
+        request = Request(delivery, user_id, name, payload.request_id)
+        mark = Mark(ConversationId(payload.conversation_id), user_id, MessageId(message_id), is_read)
+        self._pipeline.submit(MarkCommand(mark), request)
 
     def _on_sync(self, user_id: UserId, delivery: Delivery) -> None:
         """Acknowledged before it is answered: it changes nothing, and who hears nothing asks again."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import mqtt5
 
@@ -16,11 +16,11 @@ from bridge.session import Delivery
 
 _MAX_PACKET_ID = 65_535
 _TAKEN = (mqtt5.PubAckReasonCode.SUCCESS, mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
+_AT_MOST_ONCE, _AT_LEAST_ONCE = mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE
 
 
-@dataclass(slots=True, eq=False)
-class _Publication:
-    """A publication that waits for room in the broker's receive window, or for its PUBACK."""
+class _Publication(NamedTuple):
+    """A publication that waits for room in the broker's receive window, or that may have to be made again."""
 
     topic: str
     payload: bytes
@@ -43,7 +43,8 @@ class Publisher(Connection):
     def __init__(self, options: ConnectOptions, on_confirmed: Callable[[Delivery], None]) -> None:
         super().__init__(options)
         self._on_confirmed = on_confirmed
-        self._in_flight: deque[_Publication] = deque()
+        self._in_flight: deque[Delivery | _Publication] = deque()
+        """Waits for its PUBACK; where there is a delivery behind it, that is all that is still needed."""
         self._oldest_packet_id = 1
         """Of what is in flight; the others' follow it."""
         self._backlog: deque[_Publication] = deque()
@@ -68,11 +69,12 @@ class Publisher(Connection):
         """Queues a PUBLISH, in order; dropped, and False, while there is no link."""
         if not self.connected:
             return False
-        publication = _Publication(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
         if self._backlog or len(self._in_flight) >= self._window:
-            self._backlog.append(publication)
+            self._backlog.append(
+                _Publication(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
+            )
         else:
-            self._write(publication)
+            self._write(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
         return True
 
     def connect(self, username: str, password: bytes) -> None:
@@ -80,7 +82,11 @@ class Publisher(Connection):
         super().connect(username, password)
         unconfirmed = (*self._in_flight, *self._backlog)
         self._in_flight.clear()
-        self._backlog = deque(each for each in unconfirmed if each.on_behalf_of is None and each.qos)
+        self._backlog = deque(
+            each
+            for each in unconfirmed
+            if isinstance(each, _Publication) and each.on_behalf_of is None and each.qos
+        )
 
     def on_connack(self, packet: mqtt5.ConnAckPacket) -> object:
         """See `Connection.on_connack`."""
@@ -93,31 +99,41 @@ class Publisher(Connection):
     def _on_puback(self, packet: mqtt5.PubAckPacket) -> object | None:
         if not self._in_flight or packet.packet_id != self._oldest_packet_id:
             raise ProtocolError("PUBACK out of order")
-        publication = self._in_flight.popleft()
+        confirmed = self._in_flight.popleft()
         self._oldest_packet_id = packet.packet_id % _MAX_PACKET_ID + 1
         if self._backlog:
             self._work_off()
-        if publication.on_behalf_of is not None:
+        if type(confirmed) is Delivery:
             # Refused or not: it would be refused again.
-            self._on_confirmed(publication.on_behalf_of)
+            self._on_confirmed(confirmed)
         return None if packet.reason_code in _TAKEN else Refused("publish", reason_name(packet.reason_code))
 
     def _work_off(self) -> None:
         while self._backlog and len(self._in_flight) < self._window:
-            self._write(self._backlog.popleft())
+            self._write(*self._backlog.popleft())
 
-    def _write(self, publication: _Publication) -> None:
+    def _write(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        message_expiry_s: int | None,
+        correlation_data: bytes | None,
+        on_behalf_of: Delivery | None,
+    ) -> None:
         packet_id = None
-        if publication.qos:
+        if qos:
             packet_id = (self._oldest_packet_id + len(self._in_flight) - 1) % _MAX_PACKET_ID + 1
-            self._in_flight.append(publication)
+            self._in_flight.append(
+                on_behalf_of or _Publication(topic, payload, qos, message_expiry_s, correlation_data, None)
+            )
         packet = mqtt5.PublishPacket(
-            publication.topic,
-            publication.payload,
-            qos=mqtt5.QoS.AT_LEAST_ONCE if packet_id is not None else mqtt5.QoS.AT_MOST_ONCE,
+            topic,
+            payload,
+            qos=_AT_LEAST_ONCE if qos else _AT_MOST_ONCE,
             packet_id=packet_id,
-            message_expiry_interval=publication.message_expiry_s,
-            correlation_data=publication.correlation_data,
+            message_expiry_interval=message_expiry_s,
+            correlation_data=correlation_data,
         )
         self.out.append(packet.write())
 

@@ -39,8 +39,9 @@ def status_of(seq: int, counterpart: Positions) -> MessageStatus:
     return MessageStatus.SENT
 
 
-# Not frozen, as all that is made once for every command: that would cost three times as much.
-@dataclass(slots=True, kw_only=True)
+# Not frozen, and made by position, as all that is made once for every command: frozen costs three times
+# as much, keywords twice. The types tell the ids apart.
+@dataclass(slots=True)
 class Mark:
     """A participant has, or has read, everything up to and including a message."""
 

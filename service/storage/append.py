@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from service.domain.message import Draft
 from service.storage.arrays import ByteaArray, IntArray, Packed, TextArray, UuidArray
@@ -141,27 +140,21 @@ async def append_new(
         steps.append(counts[target])
     last = [latest[number] for number in target_of]
     parameters = (
-        UuidArray(draft.conversation_id for draft in last),
+        UuidArray([draft.conversation_id for draft in last]),
         IntArray(counts[1:]),
-        UuidArray(draft.id for draft in last),
-        UuidArray(draft.id for draft in drafts),
+        UuidArray([draft.id for draft in last]),
+        UuidArray([draft.id for draft in drafts]),
         IntArray(targets),
         IntArray(steps),
-        TextArray(draft.sender_id for draft in drafts),
-        UuidArray(draft.client_message_id for draft in drafts),
-        ByteaArray(draft.body_hash for draft in drafts),
-        TextArray(draft.text for draft in drafts),
+        TextArray([draft.sender_id for draft in drafts]),
+        UuidArray([draft.client_message_id for draft in drafts]),
+        ByteaArray([draft.body_hash for draft in drafts]),
+        TextArray([draft.text for draft in drafts]),
         *fence.parameters,
     )
     ((before, created_at),) = await connection.execute("append_new", parameters)
     return [
-        Committed(
-            id=draft.id,
-            conversation_id=draft.conversation_id,
-            seq=before[target - 1] + step,
-            body_hash=draft.body_hash,
-            created_at=created_at,
-        )
+        Committed(draft.id, draft.conversation_id, before[target - 1] + step, draft.body_hash, created_at)
         for draft, target, step in zip(drafts, targets, steps, strict=True)
     ]
 
@@ -180,15 +173,7 @@ async def _append_one(connection: DirectConnection, draft: Draft, fence: Fence) 
     if not rows:
         return None
     ((seq, created_at),) = rows
-    return [
-        Committed(
-            id=draft.id,
-            conversation_id=draft.conversation_id,
-            seq=seq,
-            body_hash=draft.body_hash,
-            created_at=created_at,
-        )
-    ]
+    return [Committed(draft.id, draft.conversation_id, seq, draft.body_hash, created_at)]
 
 
 async def append_any(
@@ -212,13 +197,5 @@ async def append_any(
     )
     rows: list[Committed | None] = [None] * len(drafts)
     for place, *row in await connection.execute("append_any", parameters):
-        rows[place - 1] = committed(row)
+        rows[place - 1] = Committed(*row)
     return rows
-
-
-def committed(row: Sequence[Any]) -> Committed:
-    """What a row of `message` says: id, conversation, position, digest and moment."""
-    id_, conversation, seq, body_hash, created_at = row
-    return Committed(
-        id=id_, conversation_id=conversation, seq=seq, body_hash=body_hash, created_at=created_at
-    )

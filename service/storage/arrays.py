@@ -53,7 +53,7 @@ class UuidArray(PackedArray):
     __slots__ = ()
 
     def __init__(self, values: Iterable[UUID]) -> None:
-        parts = [value.bytes for value in values]
+        parts = [value.int.to_bytes(16, "big") for value in values]
         super().__init__(len(parts), _UUID_LENGTH + _UUID_LENGTH.join(parts))
 
 

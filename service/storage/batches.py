@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 from service.domain.ids import ClientMessageId, UserId
 from service.domain.message import Draft
 from service.domain.receipts import Mark, Position
-from service.storage.append import APPEND_STATEMENTS, append_any, append_new, committed
+from service.storage.append import APPEND_STATEMENTS, append_any, append_new
 from service.storage.arrays import Packed
 from service.storage.database import Database, translated_errors
 from service.storage.fence import Fence
@@ -71,7 +71,7 @@ class PostgresBatchWriter:
         """See `BatchWriter.find`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
         with translated_errors("find"):
             rows = await self._connections.finds.execute("find", (Packed(sender.encode()), Packed(key.bytes)))
-        return committed(rows[0]) if rows else None
+        return Committed(*rows[0]) if rows else None
 
     async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
         """See `BatchWriter.append`; raises `Rejected(STORAGE_UNAVAILABLE)`."""

@@ -42,22 +42,23 @@ class PostgresConversationRepository:
     def __init__(self, database: Database, *, cached: int = 100_000) -> None:
         self._database = database
         # Oldest out first: to note every use would cost more than the few finds that it saves.
-        self._cache: FIFOCache[ConversationId, Conversation] = FIFOCache(maxsize=cached)
+        # By the UUID's number: its own hash and comparison are written in Python.
+        self._cache: FIFOCache[int, Conversation] = FIFOCache(maxsize=cached)
 
     def known(self, conversation_id: ConversationId) -> Conversation | None:
         """See `ConversationRepository.known`."""
         try:
-            return self._cache[conversation_id]
+            return self._cache[conversation_id.int]
         except KeyError:
             return None
 
     def forget(self, conversation_id: ConversationId) -> None:
         """See `ConversationRepository.forget`."""
-        self._cache.pop(conversation_id, None)
+        self._cache.pop(conversation_id.int, None)
 
     async def find(self, conversation_id: ConversationId) -> Conversation | None:
         """See `ConversationRepository.find`; raises `Rejected(STORAGE_UNAVAILABLE)`."""
-        cached = self._cache.get(conversation_id)
+        cached = self._cache.get(conversation_id.int)
         if cached is not None:
             return cached
         with translated_errors("find_conversation"):
@@ -70,7 +71,7 @@ class PostgresConversationRepository:
         conversation = Conversation(
             id=conversation_id, kind=Kind(kind), participants=(UserId(first), UserId(second))
         )
-        self._cache[conversation_id] = conversation
+        self._cache[conversation_id.int] = conversation
         return conversation
 
     async def open(self, conversation: Conversation, activity_id: UUID) -> None:
@@ -86,4 +87,4 @@ class PostgresConversationRepository:
                         "participants": list(conversation.participants),
                     },
                 )
-        self._cache[conversation.id] = conversation
+        self._cache[conversation.id.int] = conversation

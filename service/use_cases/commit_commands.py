@@ -162,7 +162,7 @@ class CommitCommands(Generic[Ticket]):
         if isinstance(command, SendCommand):
             decision = self._authorize.known(command.user_id, command.target)
             # Whoever resends what was accepted before a revocation gets the original result.
-            return None if decision == NOT_CONNECTED else decision
+            return None if decision is NOT_CONNECTED else decision
         return self._authorize.known_participation(command.user_id, command.conversation_id)
 
     async def _decide(self, command: Command) -> Conversation | Result:
@@ -218,9 +218,12 @@ class CommitCommands(Generic[Ticket]):
     async def _commit_or_split(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """Resends of a message within the batch share the first one's row."""
         drafts: list[Draft] = []
+        places: list[int] = []
         place_of: dict[object, int] = {}
         for waiting in batch:
-            if place_of.setdefault(waiting.work.key, len(drafts)) == len(drafts):
+            place = place_of.setdefault(waiting.work.key, len(drafts))
+            places.append(place)
+            if place == len(drafts):
                 drafts.append(waiting.work)
         started = self._clock()
         try:
@@ -239,11 +242,8 @@ class CommitCommands(Generic[Ticket]):
             self._shedding.committed(len(batch), self._clock() - started)
             self._deliver(
                 [
-                    (
-                        waiting.ticket,
-                        self._sent(waiting.work, waiting.conversation, rows[place_of[waiting.work.key]]),
-                    )
-                    for waiting in batch
+                    (waiting.ticket, self._sent(waiting.work, waiting.conversation, rows[place]))
+                    for waiting, place in zip(batch, places, strict=True)
                 ]
             )
 

@@ -40,8 +40,9 @@ class GroupCommit(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Puts an item at the end; never waits."""
+        if not self._waiting:
+            self._wake.set()
         self._waiting.append(item)
-        self._wake.set()
 
     async def run(self) -> None:
         """Commits until cancelled."""

@@ -12,7 +12,7 @@ from service.domain.receipts import Mark, Position
 NO_MESSAGE = Rejection(ErrorCode.MESSAGE_NOT_FOUND, "the conversation has no such message")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class MarkCommand:
     """The wish to mark everything up to and including a message; not yet authorized."""
 
@@ -34,7 +34,7 @@ class MarkCommand:
         return self.mark.message_id
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Marked:
     """The mark is durable, whether or not it moved the position."""
 
@@ -47,4 +47,4 @@ def marked(mark: Mark, conversation: Conversation, position: Position | None) ->
     """The answer to a committed mark."""
     if position is None:
         return NO_MESSAGE
-    return Marked(mark=mark, position=position, counterpart_id=conversation.counterpart_of(mark.user_id))
+    return Marked(mark, position, conversation.counterpart_of(mark.user_id))

@@ -21,7 +21,7 @@ from service.domain.preferences import Preferences
 from service.domain.receipts import Mark, Position, Positions, Receipt
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Committed:
     """The row that an idempotency key stands for, new or found."""
 
