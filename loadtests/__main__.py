@@ -40,7 +40,8 @@ _ON_NEWER_MOSQUITTO = ("steady", "specified", "idle", "overload", "flood")
 at each turn of its loop, and then takes one packet of each, also of the service."""
 _LIMITED = ("flood",)
 """Workloads in which a user may not do more than by default."""
-_FLOORS, _WITH_FLOORS = "floors", "saturation"
+_FLOORS = "floors"
+"""Measured in turns with saturation."""
 _OUTPUT = Path("bench-results")
 
 
@@ -92,7 +93,7 @@ def _brokers(workloads: Sequence[str], choice: str) -> dict[str, NewerMosquitto 
 
 
 def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | None) -> Iterator[Summary]:
-    """Runs a workload several times; with the saturation, the floors before each of its runs."""
+    """Runs a workload several times."""
     done: dict[str, list[Run]] = {}
     started = partial(
         bench_stack, mosquitto=broker, has_been_used=not scale.smoke, is_limited=workload in _LIMITED
@@ -104,8 +105,6 @@ def _measure(workload: str, runs: int, scale: Scale, broker: NewerMosquitto | No
     else:
         with started() as stack:
             for _ in range(runs):
-                if workload == _WITH_FLOORS:
-                    _run(_FLOORS, stack, scale, done)
                 _run(workload, stack, scale, done)
     for name, measured in done.items():
         yield Summary(workload=name, runs=measured)
@@ -118,9 +117,11 @@ def _run(workload: str, stack: BenchStack, scale: Scale, done: dict[str, list[Ru
     gc.disable()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            done.setdefault(workload, []).append(runner.run(module.run(stack, scale)))
+            result: Run | Sequence[Run] = runner.run(module.run(stack, scale))
     finally:
         gc.enable()
+    for run in (result,) if isinstance(result, Run) else result:
+        done.setdefault(run.workload, []).append(run)
 
 
 def floors_of(summaries: Sequence[Summary]) -> Summary | None:

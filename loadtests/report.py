@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from math import isfinite, isnan
 from pathlib import Path
 
@@ -31,15 +32,15 @@ _CHART_NAMES = {"service": "service (floor: responder)", DRIVER: "driver (not a 
 
 
 def completed(summaries: Sequence[Summary]) -> Sequence[Summary]:
-    """Every run with the sum of the servers' CPU time, and saturation's with its ratio to the floors'."""
+    """Every run with the sum of the servers' CPU time, and saturation's with its ratio to its floors."""
     floors = _find(summaries, FLOORS)
-    floor_cpu = floors.figures.get(FLOOR_CPU, 0.0) if floors else 0.0
+    floor_cpu = [run.figures.get(FLOOR_CPU, 0.0) for run in floors.runs] if floors else []
     return [
         replace(
             summary,
             runs=[
-                replace(run, figures={**run.figures, **_derived(run, floor_cpu), **run.figures})
-                for run in summary.runs
+                replace(run, figures={**run.figures, **_derived(run, beside or 0.0), **run.figures})
+                for run, beside in zip_longest(summary.runs, floor_cpu[: len(summary.runs)])
             ],
         )
         for summary in summaries
@@ -271,7 +272,7 @@ def _cpu_table(summaries: Sequence[Summary], floors: Summary | None) -> list[str
 
 def _comparison(summaries: Sequence[Summary], floors: Summary) -> list[str]:
     saturation, lines = _find(summaries, SATURATION), []
-    cpu = _ratio(saturation, floors, SERVER_CPU, FLOOR_CPU)
+    cpu = saturation.figures.get(RATIO) if saturation else None
     throughput = _ratio(saturation, floors, "messages_per_second", "echo_per_second")
     if cpu is not None:
         lines.append(f"- The servers use {number(cpu)} × the floors' CPU time for a message of saturation.")

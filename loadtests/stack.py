@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ class BenchStack:
     folder: Path
     """Everybody's data and logs."""
     mosquitto: MosquittoServer
+    make_broker: Callable[[Path], MosquittoServer]
+    """Another one like it, not started, with its data in this folder."""
     postgresql: PostgreSQLServer
     instances: Sequence[ServerProcess]
     """Of the service: the active one, and one that stands by and serves history with it."""
@@ -128,15 +130,19 @@ def bench_stack(
 
         postgresql = PostgreSQLServer(folder / "postgresql", free_port())
         redis = RedisServer(folder / "redis", free_port())
-        broker = MosquittoServer(
-            folder / "mosquitto",
-            free_port(),
-            free_port(),
-            jwt=JwtOptions(secret=secret),
-            executable=str(mosquitto.executable) if mosquitto else "mosquitto",
-            plugin_build=mosquitto.plugin_build if mosquitto else SYSTEM_PLUGIN,
-            limits={} if is_limited else {"commands_per_second": 0},
-        )
+
+        def make_broker(data: Path) -> MosquittoServer:
+            return MosquittoServer(
+                data,
+                free_port(),
+                free_port(),
+                jwt=JwtOptions(secret=secret),
+                executable=str(mosquitto.executable) if mosquitto else "mosquitto",
+                plugin_build=mosquitto.plugin_build if mosquitto else SYSTEM_PLUGIN,
+                limits={} if is_limited else {"commands_per_second": 0},
+            )
+
+        broker = make_broker(folder / "mosquitto")
         connections = connections_service(
             folder / "connections.log", port=free_port(), everybody_is_connected=True
         )
@@ -167,6 +173,7 @@ def bench_stack(
         stack = BenchStack(
             folder=folder,
             mosquitto=broker,
+            make_broker=make_broker,
             postgresql=postgresql,
             instances=instances,
             grpc_ports=grpc_ports,

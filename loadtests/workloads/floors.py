@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from statistics import median
 from time import perf_counter
+from typing import Any
 from uuid import UUID
 
 import mqtt5
@@ -16,16 +18,15 @@ from devstack.ports import LOOPBACK
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.link import Link
 from loadtests.driver.packets import Ids
-from loadtests.echo import responder, without_service
+from loadtests.echo import echo
 from loadtests.processes import CpuMeter
-from loadtests.results import Run, Scale
+from loadtests.results import Run
 from loadtests.stack import BenchStack
-from loadtests.workloads.traffic import connecting
+from loadtests.workloads.traffic import FullSpeed, connecting
 from service.domain.ids import uuid7
 
-PAIRS, WINDOW = 100, 4
-_ROWS_A_COMMIT = 200
-_RELAYED_ONE_BY_ONE = 2_000
+_ROWS_A_COMMIT, _COMMITS_A_SECOND = 200, 100
+_RELAYED_A_SECOND = 300
 
 _INSERT = """
 INSERT INTO bench_floor
@@ -34,33 +35,107 @@ SELECT * FROM unnest(%b::uuid[], %b::int8[], %b::uuid[], %b::text[], %b::uuid[],
 """
 
 
-async def run(stack: BenchStack, scale: Scale) -> Run:
-    """Relay by the broker alone, echo of our traffic with nothing stored, and bare multi-row inserts."""
-    seconds = 0.5 if scale.smoke else 6.0
-    figures: dict[str, float] = {}
-    checks: dict[str, int] = {}
-    async with without_service(stack):
-        figures |= await _relay(stack, 100 if scale.smoke else _RELAYED_ONE_BY_ONE)
-        async with responder(stack):
-            figures |= await _echo(stack, seconds, checks, pairs=5 if scale.smoke else PAIRS)
-    figures |= await _insert(stack, seconds)
-    figures["floor_cpu_us"] = (
-        figures["echo_broker_us"] + figures["echo_responder_us"] + figures["insert_postgresql_us"]
-    )
-    return Run(workload="floors", figures=figures, checks=checks)
+class Floors:
+    """Echo of our traffic with nothing stored, and bare multi-row inserts, in turns; made by `floors`."""
+
+    def __init__(
+        self,
+        speed: FullSpeed,
+        connection: psycopg.AsyncConnection[Any],
+        postgresql: int,
+        relay_p50_ms: float,
+        *,
+        seconds: float,
+    ) -> None:
+        self._speed = speed
+        self._connection = connection
+        self._meter = CpuMeter({"postgresql": postgresql})
+        self._relay_p50_ms = relay_p50_ms
+        self._seconds = seconds
+        self._unsettled = 0
+        self._batches = 0
+        self._insert_s = self._insert_cpu_s = 0.0
+
+    async def echo(self) -> None:
+        """A turn of saturation's load against the responder."""
+        self._unsettled += not await self._speed.turn(self._seconds)
+
+    async def insert(self) -> None:
+        """A turn of inserts: rows like those of `message`, with its keys; a commit each 200."""
+        count = round(_COMMITS_A_SECOND * self._seconds)
+        batches = [_rows(number) for number in range(self._batches, self._batches + count)]
+        cursor = self._connection.cursor(binary=True)
+        self._meter.start()
+        started = perf_counter()
+        for batch in batches:
+            await cursor.execute(_INSERT, batch)
+        self._insert_cpu_s += self._meter.stop()["postgresql"]
+        self._insert_s += perf_counter() - started
+        self._batches += count
+
+    def run(self) -> Run:
+        """What all turns measured."""
+        rows = self._batches * _ROWS_A_COMMIT
+        cpu_us, insert_us = self._speed.cpu_us(), self._insert_cpu_s / rows * 1e6
+        return Run(
+            workload="floors",
+            figures={
+                "relay_p50_ms": self._relay_p50_ms,
+                "echo_per_second": self._speed.delivered / self._speed.seconds,
+                "echo_broker_us": cpu_us["broker"],
+                "echo_responder_us": cpu_us["responder"],
+                "echo_driver_us": cpu_us["driver"],
+                "insert_rows_per_second": rows / self._insert_s,
+                "insert_postgresql_us": insert_us,
+                "floor_cpu_us": cpu_us["broker"] + cpu_us["responder"] + insert_us,
+            },
+            checks={"echo_unsettled": self._unsettled},
+        )
 
 
-async def _relay(stack: BenchStack, count: int) -> dict[str, float]:
-    """From one client through the broker to another, one message at a time."""
+@asynccontextmanager
+async def floors(
+    stack: BenchStack, *, pairs: int, window: int, seconds: float, turns: int
+) -> AsyncIterator[Floors]:
+    """Sets up what turns of so many seconds need, and measures the relay by the broker alone."""
+    marks = Marks()
+    async with (
+        echo(stack) as end,
+        await psycopg.AsyncConnection.connect(
+            stack.database_url, autocommit=True, prepare_threshold=0
+        ) as connection,
+    ):
+        relay_p50_ms = await _relay(stack, end.websocket_port, round(_RELAYED_A_SECOND * seconds * turns))
+        population = await populate(
+            pairs,
+            connect=connecting(stack, port=end.websocket_port),
+            ids=Ids(round(25_000 * seconds * turns)),
+            marks=marks,
+            prefix="floor",
+        )
+        marking = asyncio.create_task(marks.run(), name="marks")
+        await connection.execute("CREATE TABLE bench_floor (LIKE message INCLUDING ALL)")
+        try:
+            await FullSpeed(population, end.processes, window=window).turn(seconds)
+            speed = FullSpeed(population, end.processes, window=window)
+            yield Floors(speed, connection, stack.processes["postgresql"], relay_p50_ms, seconds=seconds)
+        finally:
+            await connection.execute("DROP TABLE bench_floor")
+            marking.cancel()
+            population.close()
+
+
+async def _relay(stack: BenchStack, port: int, count: int) -> float:
+    """From one client through the broker to another, one message at a time: median in milliseconds."""
     arrived = asyncio.Event()
     receiver = Link(lambda _packet: arrived.set())
     user = "floor-relay"
-    await receiver.open(LOOPBACK, stack.websocket_port, user=user, device="receiver", token=stack.token(user))
+    await receiver.open(LOOPBACK, port, user=user, device="receiver", token=stack.token(user))
     sender = Link(lambda _packet: None)
     # Only the service may publish events.
     await sender.open(
         LOOPBACK,
-        stack.websocket_port,
+        port,
         user="messaging-service",
         device="relay",
         token=stack.token("messaging-service", role="service"),
@@ -78,62 +153,7 @@ async def _relay(stack: BenchStack, count: int) -> dict[str, float]:
         times.append(perf_counter() - started)
     receiver.close()
     sender.close()
-    return {"relay_p50_ms": median(times) * 1_000}
-
-
-async def _echo(stack: BenchStack, seconds: float, checks: dict[str, int], *, pairs: int) -> dict[str, float]:
-    """The load of the saturation workload against the responder."""
-
-    marks = Marks()
-    population = await populate(
-        pairs, connect=connecting(stack), ids=Ids(round(10_000 * seconds)), marks=marks, prefix="floor"
-    )
-    marking = asyncio.create_task(marks.run(), name="marks")
-    ledger = population.ledger
-    for chatter in population.chatters:
-        chatter.window = WINDOW
-        for _ in range(WINDOW):
-            chatter.send()
-    await asyncio.sleep(seconds / 4)
-    meter = CpuMeter(stack.processes)
-    meter.start()
-    delivered, started = ledger.delivered, perf_counter()
-    await asyncio.sleep(seconds)
-    cpu, took = meter.stop(), perf_counter() - started
-    delivered = ledger.delivered - delivered
-    for chatter in population.chatters:
-        chatter.window = 0
-    checks["echo_unsettled"] = int(not await population.settled())
-    marking.cancel()
-    population.close()
-    return {
-        "echo_per_second": delivered / took,
-        "echo_broker_us": cpu["broker"] / delivered * 1e6,
-        "echo_responder_us": cpu["responder"] / delivered * 1e6,
-        "echo_driver_us": cpu["driver"] / delivered * 1e6,
-    }
-
-
-async def _insert(stack: BenchStack, seconds: float) -> dict[str, float]:
-    """Rows like those of `message`, with its keys, into a table of their own; a commit each 200."""
-    async with await psycopg.AsyncConnection.connect(
-        stack.database_url, autocommit=True, prepare_threshold=0
-    ) as connection:
-        await connection.execute("CREATE TABLE bench_floor (LIKE message INCLUDING ALL)")
-        try:
-            batches = [_rows(number) for number in range(round(100 * seconds))]
-            cursor = connection.cursor(binary=True)
-            await cursor.execute(_INSERT, batches.pop())
-            meter = CpuMeter(stack.processes)
-            meter.start()
-            started = perf_counter()
-            for batch in batches:
-                await cursor.execute(_INSERT, batch)
-            cpu, took = meter.stop(), perf_counter() - started
-        finally:
-            await connection.execute("DROP TABLE bench_floor")
-    rows = len(batches) * _ROWS_A_COMMIT
-    return {"insert_rows_per_second": rows / took, "insert_postgresql_us": cpu["postgresql"] / rows * 1e6}
+    return median(times) * 1_000
 
 
 def _rows(number: int) -> Sequence[Sequence[object]]:

@@ -1,63 +1,63 @@
-"""Saturation: pairs who write to each other as fast as they are answered."""
+"""Saturation: pairs who write to each other as fast as they are answered, in turns with the floors."""
 
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from collections.abc import Sequence
 
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.packets import Ids
 from loadtests.processes import DRIVER, CpuMeter
 from loadtests.results import Run, Scale
 from loadtests.stack import BenchStack
-from loadtests.workloads.traffic import Books, connecting, latency_figures
+from loadtests.workloads.floors import floors
+from loadtests.workloads.traffic import Books, FullSpeed, connecting, latency_figures
 
 PAIRS, WINDOW = 100, 4
-WARM_UP_S, MEASURED_S = 3.0, 10.0
+WARM_UP_S, TURN_S, TURNS = 3.0, 2.0, 6
+"""The machine changes within half a minute: what is held against each other takes turns of seconds."""
 
 
-async def run(stack: BenchStack, scale: Scale) -> Run:
+async def run(stack: BenchStack, scale: Scale) -> Sequence[Run]:
     """200 users in 100 pairs over WebSocket, both writing, window 4 each, deliveries marked."""
-    warm_up, measured = (0.2, 1.0) if scale.smoke else (WARM_UP_S, MEASURED_S)
+    pairs = 5 if scale.smoke else PAIRS
+    warm_up, seconds, turns = (0.2, 0.5, 2) if scale.smoke else (WARM_UP_S, TURN_S, TURNS)
     books = Books(stack)
     await books.open()
     marks = Marks()
     population = await populate(
-        5 if scale.smoke else PAIRS,
+        pairs,
         connect=connecting(stack),
-        ids=Ids(0 if scale.smoke else round(12_000 * (warm_up + measured))),
+        ids=Ids(0 if scale.smoke else round(15_000 * (warm_up + turns * seconds))),
         marks=marks,
         prefix="saturation",
     )
     marking = asyncio.create_task(marks.run(), name="marks")
-    ledger = population.ledger
-    for chatter in population.chatters:
-        chatter.window = WINDOW
-        for _ in range(WINDOW):
-            chatter.send()
-    await asyncio.sleep(warm_up)
-    meter = CpuMeter(stack.processes)
-    meter.start()
-    delivered, marked, started = ledger.delivered, ledger.marked, perf_counter()
-    ledger.latencies.clear()
-    await asyncio.sleep(measured)
-    cpu, seconds = meter.stop(), perf_counter() - started
-    delivered, marked = ledger.delivered - delivered, ledger.marked - marked
-    latencies = latency_figures(ledger.latencies)
-    for chatter in population.chatters:
-        chatter.window = 0
+    await FullSpeed(population, stack.processes, window=WINDOW).turn(warm_up)
+    speed = FullSpeed(population, stack.processes, window=WINDOW)
+    late = CpuMeter({"postgresql": stack.processes["postgresql"]})
+    async with floors(stack, pairs=pairs, window=WINDOW, seconds=seconds / 2, turns=turns) as limits:
+        for _ in range(turns):
+            await speed.turn(seconds)
+            late.start()
+            await limits.echo()
+            # What PostgreSQL has put off is part of what it does for the messages.
+            speed.cpu["postgresql"] += late.stop()["postgresql"]
+            await limits.insert()
+        floors_run = limits.run()
     checks = await books.close(population)
     marking.cancel()
     population.close()
-    cpu_us = {role: used / max(delivered, 1) * 1e6 for role, used in cpu.items()}
-    return Run(
+    cpu_us = speed.cpu_us()
+    saturation_run = Run(
         workload="saturation",
         figures={
-            "messages_per_second": delivered / seconds,
-            "marks_per_second": marked / seconds,
+            "messages_per_second": speed.delivered / speed.seconds,
+            "marks_per_second": speed.marked / speed.seconds,
             "server_cpu_us": sum(cpu_us.values()) - cpu_us[DRIVER],
-            **latencies,
+            **latency_figures(speed.latencies),
         },
         cpu_us=cpu_us,
         checks=checks,
     )
+    return floors_run, saturation_run

@@ -7,7 +7,7 @@ import asyncio
 from loadtests.disk import sync_times
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.packets import Ids
-from loadtests.echo import responder, without_service
+from loadtests.echo import echo
 from loadtests.pauses import pauses
 from loadtests.processes import CpuMeter
 from loadtests.results import Run, Scale
@@ -25,7 +25,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     disk = sync_times(stack.folder, rate=RATE, seconds=0.2 if scale.smoke else 10.0)
     machine = pauses(0.2 if scale.smoke else 5.0)
     pairs = 5 if scale.smoke else PAIRS
-    echo, echo_unsettled = await _echo(stack, pairs, 0.5 if scale.smoke else 8.0)
+    echoed, echo_unsettled = await _echo(stack, pairs, 0.5 if scale.smoke else 8.0)
     books = Books(stack)
     await books.open()
     marks = Marks()
@@ -55,7 +55,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             **latencies,
             "answer_p50_ms": answers["p50_ms"],
             "answer_p99_ms": answers["p99_ms"],
-            **echo,
+            **echoed,
             **disk,
             **machine,
         },
@@ -67,10 +67,10 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
 async def _echo(stack: BenchStack, pairs: int, seconds: float) -> tuple[dict[str, float], int]:
     """The same rate against the responder: its latency, and 1 if something was not answered or delivered."""
     marks = Marks()
-    async with without_service(stack), responder(stack):
+    async with echo(stack) as end:
         population = await populate(
             pairs,
-            connect=connecting(stack),
+            connect=connecting(stack, port=end.websocket_port),
             ids=Ids(round(RATE * seconds * 2) + 2 * pairs),
             marks=marks,
             prefix="floor",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,15 +13,20 @@ from devstack.ports import LOOPBACK
 from loadtests.database import count_messages
 from loadtests.driver.chatter import Chatter, Population
 from loadtests.driver.link import Link
+from loadtests.processes import CpuMeter
 from loadtests.results import percentile
 from loadtests.stack import BenchStack
 
 
-def connecting(stack: BenchStack, device: str = "bench") -> Callable[[Link, str], Awaitable[None]]:
-    """Connects a user's device to the stack over WebSocket, with a token of its own."""
+def connecting(
+    stack: BenchStack, device: str = "bench", *, port: int | None = None
+) -> Callable[[Link, str], Awaitable[None]]:
+    """Connects a user's device over WebSocket, with a token of its own: to the stack, or to this port."""
 
     async def connect(link: Link, user: str) -> None:
-        await link.open(LOOPBACK, stack.websocket_port, user=user, device=device, token=stack.token(user))
+        await link.open(
+            LOOPBACK, port or stack.websocket_port, user=user, device=device, token=stack.token(user)
+        )
 
     return connect
 
@@ -56,6 +62,50 @@ def latency_figures(latencies: Sequence[float]) -> dict[str, float]:
     """Median and 99th percentile of times in seconds, in milliseconds."""
     ordered = sorted(latencies)
     return {"p50_ms": percentile(ordered, 0.5) * 1_000, "p99_ms": percentile(ordered, 0.99) * 1_000}
+
+
+class FullSpeed:
+    """Pairs who write to each other as fast as they are answered, in turns; sums up what they measured."""
+
+    def __init__(self, population: Population, processes: Mapping[str, int], *, window: int) -> None:
+        """Each user has `window` messages unanswered at a time; `processes` are ids by role."""
+        self._population = population
+        self._window = window
+        self._meter = CpuMeter(processes)
+        self.cpu: defaultdict[str, float] = defaultdict(float)
+        """Seconds by role."""
+        self.delivered = self.marked = 0
+        self.seconds = 0.0
+        self.latencies: list[float] = []
+
+    async def turn(self, seconds: float) -> bool:
+        """Lets them write: not measured for a quarter of `seconds`, and then measured for so long.
+
+        Returns when all is answered and delivered; False if that did not come about.
+        """
+        chatters, ledger = self._population.chatters, self._population.ledger
+        for chatter in chatters:
+            chatter.window = self._window
+            for _ in range(self._window):
+                chatter.send()
+        await asyncio.sleep(seconds / 4)
+        self._meter.start()
+        delivered, marked, started = ledger.delivered, ledger.marked, perf_counter()
+        ledger.latencies.clear()
+        await asyncio.sleep(seconds)
+        for role, used in self._meter.stop().items():
+            self.cpu[role] += used
+        self.seconds += perf_counter() - started
+        self.delivered += ledger.delivered - delivered
+        self.marked += ledger.marked - marked
+        self.latencies += ledger.latencies
+        for chatter in chatters:
+            chatter.window = 0
+        return await self._population.settled()
+
+    def cpu_us(self) -> dict[str, float]:
+        """Microseconds for each message by role."""
+        return {role: used / max(self.delivered, 1) * 1e6 for role, used in self.cpu.items()}
 
 
 class Books:

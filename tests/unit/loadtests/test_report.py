@@ -44,17 +44,20 @@ def saturation(
     )
 
 
-def floors() -> Summary:
+def floors(cpu_us: tuple[float, ...] = (159.0, 159.0, 159.0)) -> Summary:
     figures = {
         "echo_per_second": 9_500.0,
         "echo_broker_us": 102.0,
         "echo_responder_us": 50.0,
         "echo_driver_us": 40.0,
         "insert_postgresql_us": 7.0,
-        "floor_cpu_us": 159.0,
     }
     return Summary(
-        workload="floors", runs=[Run(workload="floors", figures=figures, checks={"echo_unsettled": 0})]
+        workload="floors",
+        runs=[
+            Run(workload="floors", figures=figures | {"floor_cpu_us": used}, checks={"echo_unsettled": 0})
+            for used in cpu_us
+        ],
     )
 
 
@@ -192,6 +195,14 @@ def test_saturation_is_compared_with_the_floors(tmp_path: Path) -> None:
     text = report(tmp_path, saturation(), floors())
     assert "The servers use 1.07 × the floors' CPU time" in text
     assert "Saturation reaches 0.916 × the messages of the echo" in text
+
+
+def test_each_run_of_saturation_is_held_against_the_floors_of_its_own_turns(tmp_path: Path) -> None:
+    _, compared = completed([floors(cpu_us=(170.25, 113.5, 340.5)), saturation()])
+    assert [run.figures["server_cpu_to_floor_ratio"] for run in compared.runs] == [1.0, 1.5, 0.5]
+    assert "The servers use 1 × the floors' CPU time" in report(
+        tmp_path, saturation(), floors(cpu_us=(170.25, 113.5, 340.5))
+    )
 
 
 def test_a_figure_that_a_workload_brings_itself_is_kept() -> None:
