@@ -39,6 +39,9 @@ from service.use_cases.track_presence import TrackPresence
 
 _log = structlog.get_logger(__name__)
 
+_CROWDED_SHARE = 0.75
+"""Of the commands that the broker sends before the first of them is acknowledged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundations:
@@ -90,6 +93,7 @@ class ActiveBridge:
             lane_limit=of_user,
             now_ns=time.time_ns,
             batch_limit=settings.batch_limit,
+            is_crowded=lambda: session.unacknowledged > _CROWDED_SHARE * settings.broker_receive_maximum,
         )
         inbound = Inbound(
             topics,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-from cachetools import FIFOCache
 
 from service.cache.metrics import KNOWN, LOOKUPS
 from service.cache.pairs import Pair, pair_of
@@ -107,8 +106,9 @@ class CachedConnections:
         self._positive_ttl = positive_ttl
         self._negative_ttl = negative_ttl
         self._clock = clock
-        # FIFO and our own expiry: reading cachetools' timed caches costs ten times as much.
-        self._answers: FIFOCache[Pair, _Answer] = FIFOCache(max_pairs)
+        # Oldest out first, and our own expiry: reading cachetools' timed caches costs ten times as much.
+        self._answers: OrderedDict[Pair, _Answer] = OrderedDict()
+        self._max_pairs = max_pairs
         self._flights: dict[Pair, _Flight] = {}
         self._due: dict[Pair, tuple[UserId, UserId]] = {}
         """To be refreshed in one of the next rounds, with who is to ask about whom."""
@@ -120,9 +120,8 @@ class CachedConnections:
     def known(self, user: UserId, other: UserId) -> bool | None:
         """What this process knows without asking; None when it must ask."""
         # The body of pair_of, and no metric object: this runs once for every message.
-        try:
-            answer = self._answers[(user, other) if user < other else (other, user)]
-        except KeyError:
+        answer = self._answers.get((user, other) if user < other else (other, user))
+        if answer is None:
             return None
         now = self._clock()
         if answer.until <= now:
@@ -280,6 +279,9 @@ class CachedConnections:
         if self._keeps_answers:
             share = earliest + (_REFRESHED_UNTIL - earliest) * (hash(pair) % 256) / 256
             self._answers[pair] = _Answer(connected, asked_at + lifetime * share, asked_at + lifetime)
+            self._answers.move_to_end(pair)
+            if len(self._answers) > self._max_pairs:
+                self._answers.popitem(last=False)
 
     def _ttl(self, connected: bool) -> float:
         return self._positive_ttl if connected else self._negative_ttl

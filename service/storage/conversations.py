@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from uuid import UUID
-
-from cachetools import FIFOCache
 
 from service.domain.conversation import Conversation, Kind
 from service.domain.ids import ConversationId, UserId
@@ -43,14 +42,12 @@ class PostgresConversationRepository:
         self._database = database
         # Oldest out first: to note every use would cost more than the few finds that it saves.
         # By the UUID's number: its own hash and comparison are written in Python.
-        self._cache: FIFOCache[int, Conversation] = FIFOCache(maxsize=cached)
+        self._cache: OrderedDict[int, Conversation] = OrderedDict()
+        self._cached = cached
 
     def known(self, conversation_id: ConversationId) -> Conversation | None:
         """See `ConversationRepository.known`."""
-        try:
-            return self._cache[conversation_id.int]
-        except KeyError:
-            return None
+        return self._cache.get(conversation_id.int)
 
     def forget(self, conversation_id: ConversationId) -> None:
         """See `ConversationRepository.forget`."""
@@ -71,7 +68,7 @@ class PostgresConversationRepository:
         conversation = Conversation(
             id=conversation_id, kind=Kind(kind), participants=(UserId(first), UserId(second))
         )
-        self._cache[conversation_id.int] = conversation
+        self._remember(conversation)
         return conversation
 
     async def open(self, conversation: Conversation, activity_id: UUID) -> None:
@@ -87,4 +84,9 @@ class PostgresConversationRepository:
                         "participants": list(conversation.participants),
                     },
                 )
+        self._remember(conversation)
+
+    def _remember(self, conversation: Conversation) -> None:
         self._cache[conversation.id.int] = conversation
+        if len(self._cache) > self._cached:
+            self._cache.popitem(last=False)

@@ -77,8 +77,10 @@ class CommitCommands(Generic[Ticket]):
         lane_limit: int,
         now_ns: Callable[[], int],
         batch_limit: int,
+        is_crowded: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`is_crowded`: whether so many commands are unacknowledged that nothing should be put off."""
         self._authorize = authorize
         self._conversations = conversations
         self._writer = writer
@@ -86,6 +88,7 @@ class CommitCommands(Generic[Ticket]):
         self._deliver = deliver
         self._now_ns = now_ns
         self._shedding = shedding
+        self._is_crowded = is_crowded
         self._clock = clock
         self._lanes: Lanes[tuple[Command, Ticket]] = Lanes(self._answer, limit=lane_limit)
         self._lost: LeaseLost | None = None
@@ -251,7 +254,10 @@ class CommitCommands(Generic[Ticket]):
         """Lets marks come together, and then a message go first."""
         await asyncio.sleep(_MARKS_GATHER_S)
         if self._marks.waiting > _MANY_MARKS:
-            await asyncio.sleep(_MANY_GATHER_S)
+            until = self._clock() + _MANY_GATHER_S
+            # Commands are acknowledged in order: what stands behind a mark waits for it, too.
+            while self._clock() < until and not self._is_crowded():  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(_MARKS_GATHER_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_MARKS_YIELD_S):
                 await self._told.wait()

@@ -110,7 +110,8 @@ class RelayTyping:
 
     def sent(self, user: UserId, conversation_id: ConversationId) -> None:
         """The user's message is there: it types no more."""
-        typist = self._typists.get((user, conversation_id))
+        # With every message: a UUID's hash is computed in Python, and mostly nobody types.
+        typist = self._typists.get((user, conversation_id)) if self._typists else None
         if typist is not None:
             self._hide((user, conversation_id), typist)
 

@@ -65,6 +65,7 @@ class Bench:
         for pair in ((ALICE, BOB), (BOB, CAROL), (CAROL, DAVE)):
             self.directory.verdicts[frozenset(pair)] = True
         self.results: list[tuple[str, Result]] = []
+        self.is_crowded = False
         self.pipeline: CommitCommands[str] = CommitCommands(
             Authorize(self.conversations, self.directory, lambda: 0),
             self.conversations,
@@ -75,6 +76,7 @@ class Bench:
             lane_limit=of_one_user,
             now_ns=lambda: 0,
             batch_limit=batch_limit,
+            is_crowded=lambda: self.is_crowded,
         )
         self._changed = asyncio.Event()
 

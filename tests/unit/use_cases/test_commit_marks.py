@@ -92,6 +92,19 @@ async def test_many_marks_wait_for_more_and_a_few_do_not(
     assert bench.messages.batches == batches
 
 
+async def test_many_marks_do_not_wait_where_too_much_waits_for_its_acknowledgement(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_MARKS_YIELD_S", 0.0), ("_MANY_MARKS", 2), ("_MANY_GATHER_S", 60.0)):
+        monkeypatch.setattr(commit_commands, name, value)
+    first = await the_first_message(bench)
+    for number in range(3):
+        bench.mark(f"mark {number}", first.id, user=BOB)
+    bench.is_crowded = True
+    await bench.until(4)
+    assert bench.messages.batches == [1, 3]
+
+
 class Gate:
     """Holds the commits of messages until it is opened."""
 
