@@ -17,12 +17,11 @@ import psycopg
 from devstack.ports import LOOPBACK
 from loadtests.driver.chatter import Marks, populate
 from loadtests.driver.link import Link
-from loadtests.driver.packets import Ids
 from loadtests.echo import echo
 from loadtests.processes import CpuMeter
 from loadtests.results import Run
 from loadtests.stack import BenchStack
-from loadtests.workloads.traffic import FullSpeed, connecting
+from loadtests.workloads.traffic import FullSpeed, connecting, ids_for
 from service.domain.ids import uuid7
 
 _ROWS_A_COMMIT, _COMMITS_A_SECOND = 200, 100
@@ -109,7 +108,8 @@ async def floors(
         population = await populate(
             pairs,
             connect=connecting(stack, port=end.websocket_port),
-            ids=Ids(round(25_000 * seconds * turns)),
+            # And one turn to warm up.
+            ids=ids_for((turns + 1) * seconds),
             marks=marks,
             prefix="floor",
         )

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 from loadtests.driver.chatter import Marks, populate
-from loadtests.driver.packets import Ids
 from loadtests.processes import DRIVER, CpuMeter
 from loadtests.results import Run, Scale
 from loadtests.stack import BenchStack
 from loadtests.workloads.floors import floors
-from loadtests.workloads.traffic import Books, FullSpeed, connecting, latency_figures
+from loadtests.workloads.traffic import Books, FullSpeed, connecting, ids_for, latency_figures
 
 PAIRS, WINDOW = 100, 4
 WARM_UP_S, TURN_S, TURNS = 3.0, 2.0, 6
@@ -28,7 +27,7 @@ async def run(stack: BenchStack, scale: Scale) -> Sequence[Run]:
     population = await populate(
         pairs,
         connect=connecting(stack),
-        ids=Ids(0 if scale.smoke else round(15_000 * (warm_up + turns * seconds))),
+        ids=ids_for(warm_up + turns * seconds),
         marks=marks,
         prefix="saturation",
     )

@@ -13,6 +13,7 @@ from devstack.ports import LOOPBACK
 from loadtests.database import count_messages
 from loadtests.driver.chatter import Chatter, Population
 from loadtests.driver.link import Link
+from loadtests.driver.packets import Ids
 from loadtests.processes import CpuMeter
 from loadtests.results import percentile
 from loadtests.stack import BenchStack
@@ -64,6 +65,17 @@ def latency_figures(latencies: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": percentile(ordered, 0.5) * 1_000, "p99_ms": percentile(ordered, 0.99) * 1_000}
 
 
+_FASTEST = 25_000
+"""Messages a second that ids are made for in advance: to make them takes time, too."""
+_BEFORE = 1 / 4
+"""Of a turn's seconds: so much longer it goes on, before anything is measured."""
+
+
+def ids_for(seconds: float) -> Ids:
+    """Ids for turns at full speed of so many seconds in all."""
+    return Ids(round(_FASTEST * seconds * (1 + _BEFORE)))
+
+
 class FullSpeed:
     """Pairs who write to each other as fast as they are answered, in turns; sums up what they measured."""
 
@@ -88,7 +100,7 @@ class FullSpeed:
             chatter.window = self._window
             for _ in range(self._window):
                 chatter.send()
-        await asyncio.sleep(seconds / 4)
+        await asyncio.sleep(seconds * _BEFORE)
         self._meter.start()
         delivered, marked, started = ledger.delivered, ledger.marked, perf_counter()
         ledger.latencies.clear()
