@@ -256,7 +256,7 @@ class CommitCommands(Generic[Ticket]):
         if self._marks.waiting > _MANY_MARKS:
             until = self._clock() + _MANY_GATHER_S
             # Commands are acknowledged in order: what stands behind a mark waits for it, too.
-            while self._clock() < until and not self._is_crowded():  # noqa: ASYNC110 - nobody tells of it
+            while self._clock() < until and not (self._marks.is_full or self._is_crowded()):  # noqa: ASYNC110
                 await asyncio.sleep(_MARKS_GATHER_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_MARKS_YIELD_S):

@@ -16,8 +16,8 @@ Item = TypeVar("Item")
 class GroupCommit(Generic[Item]):
     """Gives `commit` everything that waits, at most `limit` items, one batch after the other.
 
-    With `gather`, each batch is what waits when that has returned: for what nobody
-    waits for, and of which a few are better committed together.
+    With `gather`, each batch is what waits when that has returned, unless it is full already: for
+    what nobody waits for, and of which a few are better committed together.
     """
 
     def __init__(
@@ -38,6 +38,11 @@ class GroupCommit(Generic[Item]):
         """Items that are in no batch yet."""
         return len(self._waiting)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a whole batch waits: to gather more would only make what is behind it wait longer."""
+        return len(self._waiting) >= self._limit
+
     def add(self, item: Item) -> None:
         """Puts an item at the end; never waits."""
         if not self._waiting:
@@ -48,7 +53,7 @@ class GroupCommit(Generic[Item]):
         """Commits until cancelled."""
         while True:
             await self._wake.wait()
-            if self._gather is not None:
+            if self._gather is not None and not self.is_full:
                 await self._gather()
             size = min(len(self._waiting), self._limit)
             batch = [self._waiting.popleft() for _ in range(size)]
