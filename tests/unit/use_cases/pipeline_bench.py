@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from service.domain.conversation import direct_conversation
@@ -114,3 +115,13 @@ class Bench:
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), 5)
         return dict(self.results)
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[None]:
+    """Its pipeline runs meanwhile."""
+    task = asyncio.create_task(bench.pipeline.run())
+    try:
+        yield
+    finally:
+        task.cancel()

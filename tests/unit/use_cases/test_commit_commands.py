@@ -19,7 +19,7 @@ from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
 from service.use_cases.set_preferences import SetPreferencesCommand
 from tests.fakes import MemoryMessages
-from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, DAVE, Bench
+from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, DAVE, Bench, running
 
 
 def code(result: Result) -> ErrorCode:
@@ -52,13 +52,12 @@ async def test_what_arrives_during_a_commit_is_the_next_batch(bench: Bench) -> N
 
 async def test_a_batch_is_limited() -> None:
     bench = Bench(batch_limit=20)
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.send("warm")
-    await bench.until(1)
-    for number in range(50):
-        bench.send(str(number))
-    results = await bench.until(51)
-    task.cancel()
+    async with running(bench):
+        bench.send("warm")
+        await bench.until(1)
+        for number in range(50):
+            bench.send(str(number))
+        results = await bench.until(51)
     assert bench.messages.batches == [1, 20, 20, 10]
     assert [seq(results[str(number)]) for number in range(50)] == list(range(2, 52))
 
@@ -185,13 +184,12 @@ async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
     bench = Bench()
     bench.messages = PoisonedMessages(bench.conversations)
     bench.pipeline._writer = bench.messages
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.send("warm")
-    await bench.until(1)
-    for text in ("a", "poison", "b"):
-        bench.send(text)
-    results = await bench.until(4)
-    task.cancel()
+    async with running(bench):
+        bench.send("warm")
+        await bench.until(1)
+        for text in ("a", "poison", "b"):
+            bench.send(text)
+        results = await bench.until(4)
     assert code(results["poison"]) is ErrorCode.INTERNAL
     assert [seq(results["a"]), seq(results["b"])] == [2, 3]
 
@@ -200,15 +198,14 @@ async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
     bench = Bench()
     bench.messages = PoisonedMessages(bench.conversations)
     bench.pipeline._writer = bench.messages
-    task = asyncio.create_task(bench.pipeline.run())
-    bench.send("warm")
-    await bench.until(1)
-    texts = [str(number) for number in range(512)]
-    texts[300] = "poison"
-    for text in texts:
-        bench.send(text)
-    results = await bench.until(513)
-    task.cancel()
+    async with running(bench):
+        bench.send("warm")
+        await bench.until(1)
+        texts = [str(number) for number in range(512)]
+        texts[300] = "poison"
+        for text in texts:
+            bench.send(text)
+        results = await bench.until(513)
     assert len(bench.results) == 513
     assert code(results["poison"]) is ErrorCode.INTERNAL
     stored = [seq(results[text]) for text in texts if text != "poison"]
@@ -220,63 +217,59 @@ async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
 async def test_what_finds_no_room_is_busy_at_once_and_leaves_the_rest_in_order() -> None:
     bench = Bench(waiting_limit=3)
     bench.send("warm")
-    task = asyncio.create_task(bench.pipeline.run())
-    await bench.until(1)
-    for text in "abcde":
-        bench.send(text)
-    assert [ticket for ticket, _ in bench.results[1:]] == ["d", "e"]
-    results = await bench.until(6)
-    for refused in "de":
-        assert code(results[refused]) is ErrorCode.BUSY
-        assert (results[refused].retry_after_ms or 0) > 0  # type: ignore[union-attr]
-    assert [seq(results[text]) for text in "abc"] == [2, 3, 4]
-    for text in "de":
-        bench.send(f"{text} again")
-    again = await bench.until(8)
-    task.cancel()
+    async with running(bench):
+        await bench.until(1)
+        for text in "abcde":
+            bench.send(text)
+        assert [ticket for ticket, _ in bench.results[1:]] == ["d", "e"]
+        results = await bench.until(6)
+        for refused in "de":
+            assert code(results[refused]) is ErrorCode.BUSY
+            assert (results[refused].retry_after_ms or 0) > 0  # type: ignore[union-attr]
+        assert [seq(results[text]) for text in "abc"] == [2, 3, 4]
+        for text in "de":
+            bench.send(f"{text} again")
+        again = await bench.until(8)
     assert [seq(again[f"{text} again"]) for text in "de"] == [5, 6]
 
 
-async def test_one_user_leaves_room_for_the_others(bench: Bench) -> None:
+async def test_one_user_leaves_room_for_the_others() -> None:
     narrow = Bench(waiting_limit=4, of_one_user=2)
-    task = asyncio.create_task(narrow.pipeline.run())
-    narrow.send("warm")
-    narrow.send("warm too", sender=CAROL, target=BOB)
-    await narrow.until(2)
-    for text in "abc":
-        narrow.send(text)
-    narrow.send("of carol", sender=CAROL, target=BOB)
-    results = await narrow.until(6)
-    task.cancel()
+    async with running(narrow):
+        narrow.send("warm")
+        narrow.send("warm too", sender=CAROL, target=BOB)
+        await narrow.until(2)
+        for text in "abc":
+            narrow.send(text)
+        narrow.send("of carol", sender=CAROL, target=BOB)
+        results = await narrow.until(6)
     assert code(results["c"]) is ErrorCode.BUSY
     assert isinstance(results["of carol"], Sent)
 
 
 async def test_a_lane_holds_only_so_many_and_everything_in_it_is_answered() -> None:
     bench = Bench(of_one_user=3)
-    task = asyncio.create_task(bench.pipeline.run())
-    gate = bench.directory.gates[ALICE] = asyncio.Event()
-    for text in "abcde":
-        bench.send(text)
-    assert [(ticket, code(result)) for ticket, result in bench.results] == [
-        ("d", ErrorCode.BUSY),
-        ("e", ErrorCode.BUSY),
-    ]
-    gate.set()
-    results = await bench.until(5)
-    task.cancel()
+    async with running(bench):
+        gate = bench.directory.gates[ALICE] = asyncio.Event()
+        for text in "abcde":
+            bench.send(text)
+        assert [(ticket, code(result)) for ticket, result in bench.results] == [
+            ("d", ErrorCode.BUSY),
+            ("e", ErrorCode.BUSY),
+        ]
+        gate.set()
+        results = await bench.until(5)
     assert [seq(results[text]) for text in "abc"] == [1, 2, 3]
 
 
-async def test_room_is_free_again_after_commits_that_failed(bench: Bench) -> None:
+async def test_room_is_free_again_after_commits_that_failed() -> None:
     broken = Bench(waiting_limit=1)
     broken.messages = PoisonedMessages(broken.conversations)
     broken.pipeline._writer = broken.messages
-    task = asyncio.create_task(broken.pipeline.run())
-    for number, text in enumerate(("warm", "poison", "good"), start=1):
-        broken.send(text)
-        await broken.until(number)
-    task.cancel()
+    async with running(broken):
+        for number, text in enumerate(("warm", "poison", "good"), start=1):
+            broken.send(text)
+            await broken.until(number)
     assert [type(result) for _, result in broken.results] == [Sent, Rejection, Sent]
 
 
@@ -296,15 +289,14 @@ def test_every_command_has_one_answer_and_each_sender_keeps_its_order(
 
 async def _run_script(script: list[tuple[UserId, UserId]], forget_every: int) -> None:
     bench = Bench(batch_limit=7)
-    task = asyncio.create_task(bench.pipeline.run())
-    for number, (sender, target) in enumerate(script):
-        bench.send(str(number), sender=sender, target=target)
-        if number % forget_every == 0:
-            bench.directory.forget_everything()
-        if number % 5 == 0:
-            await asyncio.sleep(0)
-    results = await bench.until(len(script))
-    task.cancel()
+    async with running(bench):
+        for number, (sender, target) in enumerate(script):
+            bench.send(str(number), sender=sender, target=target)
+            if number % forget_every == 0:
+                bench.directory.forget_everything()
+            if number % 5 == 0:
+                await asyncio.sleep(0)
+        results = await bench.until(len(script))
     assert len(bench.results) == len(script) == len(results)
     last: dict[tuple[UserId, UserId], int] = {}
     for number, (sender, target) in enumerate(script):

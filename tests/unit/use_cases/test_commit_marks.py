@@ -15,7 +15,7 @@ from service.use_cases import commit_commands
 from service.use_cases.mark_position import Marked
 from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
-from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench
+from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench, running
 
 
 async def the_first_message(bench: Bench) -> Message:
@@ -108,28 +108,26 @@ async def test_many_marks_do_not_wait_where_too_much_waits_for_its_acknowledgeme
 async def test_a_full_batch_of_marks_does_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_commands, "_MARKS_GATHER_S", 60.0)
     bench = Bench(batch_limit=2)
-    task = asyncio.create_task(bench.pipeline.run())
-    first = await the_first_message(bench)
-    for number in range(4):
-        bench.mark(f"mark {number}", first.id, user=BOB)
-    await bench.until(5)
-    assert bench.messages.batches == [1, 2, 2]
-    task.cancel()
+    async with running(bench):
+        first = await the_first_message(bench)
+        for number in range(4):
+            bench.mark(f"mark {number}", first.id, user=BOB)
+        await bench.until(5)
+        assert bench.messages.batches == [1, 2, 2]
 
 
 async def test_many_marks_wait_no_more_when_they_fill_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("_MARKS_YIELD_S", 0.0), ("_MANY_MARKS", 2), ("_MANY_GATHER_S", 60.0)):
         monkeypatch.setattr(commit_commands, name, value)
     bench = Bench(batch_limit=4)
-    task = asyncio.create_task(bench.pipeline.run())
-    first = await the_first_message(bench)
-    for number in range(3):
-        bench.mark(f"mark {number}", first.id, user=BOB)
-    await turns()
-    bench.mark("mark 3", first.id, user=BOB)
-    await bench.until(5)
-    assert bench.messages.batches == [1, 4]
-    task.cancel()
+    async with running(bench):
+        first = await the_first_message(bench)
+        for number in range(3):
+            bench.mark(f"mark {number}", first.id, user=BOB)
+        await turns()
+        bench.mark("mark 3", first.id, user=BOB)
+        await bench.until(5)
+        assert bench.messages.batches == [1, 4]
 
 
 class Gate:
