@@ -48,7 +48,8 @@ class Session(Connection):
     publication on the same link is written after it.
 
     A stamp of the broker's plugin is said back on `backlog_topic` as soon as it is read: so the
-    plugin knows how much waits for this session, and refuses what is too much.
+    plugin knows how much waits for this session, and refuses what is too much. A broker may let
+    more go than the receive maximum; what is beyond it waits, too, and its stamp with it.
     """
 
     def __init__(self, options: ConnectOptions, *, backlog_topic: str) -> None:
@@ -57,6 +58,8 @@ class Session(Connection):
         self._link = 0
         self._draining = False
         self._unacknowledged: deque[Delivery] = deque()
+        self._held_stamp: str | None = None
+        """The latest one that came beyond the receive maximum."""
         self.handlers |= {mqtt5.PublishPacket: self._on_publish, mqtt5.SubAckPacket: self._on_suback}
 
     @property
@@ -77,6 +80,7 @@ class Session(Connection):
         super().link_lost()
         self._link += 1
         self._unacknowledged.clear()
+        self._held_stamp = None
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Queues one SUBSCRIBE at QoS 1 for all filters; `Subscribed` or `Refused` follows.
@@ -123,6 +127,13 @@ class Session(Connection):
             packet_id = waiting.popleft().packet_id
             assert packet_id is not None
             self.out.append(mqtt5.PubAckPacket(packet_id).write())
+        if self._held_stamp is not None and not self._is_overfull:
+            stamp, self._held_stamp = self._held_stamp, None
+            self._say_back(stamp)
+
+    @property
+    def _is_overfull(self) -> bool:
+        return len(self._unacknowledged) > self._options.receive_maximum
 
     def drain(self) -> None:
         """Takes no more deliveries: unacknowledged, they stay with the broker for the next link."""
@@ -142,14 +153,22 @@ class Session(Connection):
         if packet.packet_id is not None:
             self._unacknowledged.append(delivery)
         if packet.user_properties:
-            self._say_back(packet.user_properties)
+            self._take_stamp(packet.user_properties, delivery)
         return delivery
 
-    def _say_back(self, properties: Sequence[tuple[str, str]]) -> None:
+    def _take_stamp(self, properties: Sequence[tuple[str, str]], delivery: Delivery) -> None:
         """At most one publication for a command, whoever has put what into it."""
         stamps = [value for name, value in properties if name == _STAMP]
-        if stamps and len(stamps[-1]) <= _LONGEST_STAMP:
-            self.publish(self._backlog_topic, stamps[-1].encode())
+        if not stamps or len(stamps[-1]) > _LONGEST_STAMP:
+            return
+        # What is never acknowledged waits for nothing, and the plugin counts it by itself.
+        if delivery.packet_id is not None and self._is_overfull:
+            self._held_stamp = stamps[-1]
+        else:
+            self._say_back(stamps[-1])
+
+    def _say_back(self, stamp: str) -> None:
+        self.publish(self._backlog_topic, stamp.encode())
 
     def _on_suback(self, packet: mqtt5.SubAckPacket) -> object:
         if packet.packet_id != _SUBSCRIBE_ID:

@@ -34,9 +34,11 @@ DEADLINE_S = 20.0
 class Bridge:
     """Session, publishers and links, wired as in the service."""
 
-    def __init__(self, client_id: str, options: LinkOptions) -> None:
+    def __init__(self, client_id: str, options: LinkOptions, receive_maximum: int) -> None:
         self.client_id = client_id
-        session_options = ConnectOptions(client_id=client_id, session_expiry_s=60)
+        session_options = ConnectOptions(
+            client_id=client_id, session_expiry_s=60, receive_maximum=receive_maximum
+        )
         self.session = Session(session_options, backlog_topic="chat/v1/service/backlog")
         self.publishers = [
             Publisher(ConnectOptions(client_id=f"{client_id}.{number}"), self.session.acknowledge)
@@ -88,7 +90,7 @@ class RunBridge(Protocol):
     """Runs links with one client id, for as long as a block lasts."""
 
     def __call__(
-        self, *, port: int | None = None, socket_path: Path | None = None
+        self, *, port: int | None = None, socket_path: Path | None = None, receive_maximum: int = 65_535
     ) -> AbstractAsyncContextManager[Bridge]:
         """Connects to the broker itself unless told otherwise; ready when the block begins."""
 
@@ -104,7 +106,9 @@ def run_bridge(mosquitto_server: MosquittoServer, token: MintToken, client_id: s
     """Runs the links of one service instance."""
 
     @asynccontextmanager
-    async def run(*, port: int | None = None, socket_path: Path | None = None) -> AsyncIterator[Bridge]:
+    async def run(
+        *, port: int | None = None, socket_path: Path | None = None, receive_maximum: int = 65_535
+    ) -> AsyncIterator[Bridge]:
         options = LinkOptions(
             host=LOOPBACK,
             port=port or mosquitto_server.mqtt_port,
@@ -114,7 +118,7 @@ def run_bridge(mosquitto_server: MosquittoServer, token: MintToken, client_id: s
             filters=(TOPICS.command_filter, TOPICS.platform_filter),
             demand_lease=lambda: bridge.demand_lease(),
         )
-        bridge = Bridge(client_id, options)
+        bridge = Bridge(client_id, options, receive_maximum)
         bridge.running = running = asyncio.create_task(bridge.links.run())
         try:
             await bridge.ready()

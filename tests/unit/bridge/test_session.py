@@ -190,6 +190,23 @@ def test_a_draining_session_leaves_further_deliveries_to_the_next_link() -> None
     assert session.is_idle
 
 
+def stamped(packet_id: int | None, *properties: tuple[str, str]) -> bytes:
+    """A command as the broker's plugin marks it, at QoS 1 if it has a packet id."""
+    return mqtt5.PublishPacket(
+        "chat/v1/users/alice/commands/typing",
+        b"{}",
+        qos=mqtt5.QoS.AT_MOST_ONCE if packet_id is None else mqtt5.QoS.AT_LEAST_ONCE,
+        packet_id=packet_id,
+        user_properties=list(properties),
+    ).write()
+
+
+def said_back(session: Session) -> list[bytes]:
+    said = published(session)
+    assert all((packet.topic, packet.qos) == (BACKLOG_TOPIC, mqtt5.QoS.AT_MOST_ONCE) for packet in said)
+    return [packet.payload for packet in said]
+
+
 def test_a_stamp_of_the_broker_is_said_back_at_once() -> None:
     session = connected_session()
     for number, properties in enumerate(
@@ -201,14 +218,38 @@ def test_a_stamp_of_the_broker_is_said_back_at_once() -> None:
         ),
         start=1,
     ):
-        packet = mqtt5.PublishPacket(
-            "chat/v1/users/alice/commands/typing",
-            b"{}",
-            qos=mqtt5.QoS.AT_LEAST_ONCE,
-            packet_id=number,
-            user_properties=properties,
-        )
-        assert len(session.receive(packet.write())) == 1
-    said = [(packet.topic, packet.payload, packet.qos) for packet in published(session)]
-    assert said == [(BACKLOG_TOPIC, stamp, mqtt5.QoS.AT_MOST_ONCE) for stamp in (b"9f-128", b"9f-256")]
+        assert len(session.receive(stamped(number, *properties))) == 1
+    assert said_back(session) == [b"9f-128", b"9f-256"]
     assert session.unacknowledged == 4
+
+
+def test_a_stamp_beyond_the_window_is_said_back_when_acknowledgements_have_come_near() -> None:
+    session = connected_session()
+    window = OPTIONS.receive_maximum
+    taken = [
+        delivery
+        for number in range(1, window + 11)
+        for delivery in deliveries(session, stamped(number, ("backlog", f"9f-{number}")))
+    ]
+    assert said_back(session)[-1] == b"9f-%d" % window
+    for delivery in taken[:9]:
+        session.acknowledge(delivery)
+    assert said_back(session) == []
+    # What is never acknowledged waits for nothing.
+    session.receive(stamped(None, ("backlog", "a0-128")))
+    assert said_back(session) == [b"a0-128"]
+    for delivery in taken[9:]:
+        session.acknowledge(delivery)
+    assert said_back(session) == [b"9f-%d" % (window + 10)]
+
+
+def test_a_stamp_that_was_held_is_forgotten_with_its_link() -> None:
+    session = connected_session()
+    for number in range(1, OPTIONS.receive_maximum + 1):
+        session.receive(command(number))
+    session.receive(stamped(OPTIONS.receive_maximum + 1, ("backlog", "9f-128")))
+    session.link_lost()
+    link_up(session, session_present=True)
+    (again,) = deliveries(session, command(1, duplicate=True))
+    session.acknowledge(again)
+    assert said_back(session) == []
