@@ -3,8 +3,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 ARGS ?=
-# Tests run side by side.
-WORKERS ?= 2
+# Files of tests run side by side: one more than two cores, as many wait for a server most of the time.
+WORKERS ?= 3
 
 BOOTSTRAP := $(PYTHON) devstack/bootstrap.py
 DEV := $(BOOTSTRAP) --dev --no-system --
@@ -26,7 +26,7 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
 	@$(BOOTSTRAP) --dev -- env --chdir=clients/js sh -c '[ -d node_modules ] || npm ci --no-audit --no-fund'
-	@$(DEV) python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(DEV) python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: ## Measure the whole system beside this machine's limits; ARGS="saturation --runs 5" picks
 	@$(BOOTSTRAP) --dev -- python -m loadtests $(ARGS)

@@ -77,24 +77,32 @@ class Stack:
         with self._progress.step("Broker plugin built"):
             build_plugin()
         postgresql, redis, mosquitto = self._servers(secret)
+        connections = self._connections()
+        # They start beside PostgreSQL, which takes longest and needs none of them.
+        for server in (redis, mosquitto, connections):
+            self._launch(server)
         self._start(postgresql, self.ports.postgresql)
         self._start(redis, self.ports.redis)
         self._start(mosquitto, self.ports.mqtt, self.ports.websocket)
-        self._start(self._connections(), self.ports.connections)
+        self._start(connections, self.ports.connections)
         if not postgresql.has_database(DATABASE):
             postgresql.create_database(DATABASE)
         surroundings = self._surroundings(postgresql, redis, mosquitto, secret)
-        # The first one applies the migrations before it is ready, and is the active one.
-        for number, (grpc_port, http_port) in enumerate(self.ports.instances, start=1):
-            instance = messaging_service(
+        page = self._gateway(mosquitto.websocket_url, secret)
+        # The first instance applies the migrations before it is ready, and is the active one.
+        first, standby = (
+            messaging_service(
                 self._folder.log_file(f"service-{number}"),
                 surroundings,
                 grpc_port=grpc_port,
                 http_port=http_port,
             )
-            self._start(instance, grpc_port, http_port)
-            self._has_served[instance] = True
-        self._start(self._gateway(mosquitto.websocket_url, secret), self.ports.gateway)
+            for number, (grpc_port, http_port) in enumerate(self.ports.instances, start=1)
+        )
+        self._start_instance(first, self.ports.instances[0])
+        self._launch(page)
+        self._start_instance(standby, self.ports.instances[1])
+        self._start(page, self.ports.gateway)
 
     def watch(self) -> None:
         """Returns when a stop is requested; an instance of the service that has ended is started again.
@@ -165,13 +173,22 @@ class Stack:
             jwt_secret=secret,
         )
 
+    def _launch(self, server: ServerProcess) -> None:
+        self._check_stop()
+        server.launch()
+        self._started.append(server)
+        self._folder.remember(server)
+
     def _start(self, server: ServerProcess, *ports: int) -> None:
+        """Launches it unless that is done, and waits until it is ready."""
         with self._progress.step(server.name, ", ".join(f"{LOOPBACK}:{port}" for port in ports)):
-            self._check_stop()
-            server.launch()
-            self._started.append(server)
-            self._folder.remember(server)
+            if server not in self._started:
+                self._launch(server)
             server.wait_until_ready(at_each_poll=self._check_stop)
+
+    def _start_instance(self, instance: ServerProcess, ports: Sequence[int]) -> None:
+        self._start(instance, *ports)
+        self._has_served[instance] = True
 
     def _check_stop(self) -> None:
         if self._stop_requested():

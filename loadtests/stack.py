@@ -124,10 +124,6 @@ def bench_stack(
     with ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, folder)
 
-        def started(server: ServerProcess) -> None:
-            cleanup.callback(server.stop)
-            server.start()
-
         postgresql = PostgreSQLServer(folder / "postgresql", free_port())
         redis = RedisServer(folder / "redis", free_port())
 
@@ -146,8 +142,12 @@ def bench_stack(
         connections = connections_service(
             folder / "connections.log", port=free_port(), everybody_is_connected=True
         )
-        for server in (postgresql, redis, broker, connections):
-            started(server)
+        servers: Sequence[ServerProcess] = (redis, broker, connections, postgresql)
+        for server in servers:
+            cleanup.callback(server.stop)
+            server.launch()
+        for server in servers:
+            server.wait_until_ready()
         postgresql.create_database(_DATABASE)
         if has_been_used:
             _use_log(postgresql.url(_DATABASE))

@@ -104,7 +104,7 @@ def test_what_was_said_is_there_the_next_time_and_ctrl_c_ends_everything(run: Ru
 
 
 def test_a_crashed_server_is_reported_with_its_log_and_everything_stops(run: Run) -> None:
-    _postgresql, redis, *others = run.children()
+    redis, *others = run.children()
     subprocess.run(["kill", "-KILL", str(redis)], check=True)
     assert run.process.wait(30) == 1
     assert "Redis was ended by SIGKILL. The end of" in run.printed
@@ -112,7 +112,7 @@ def test_a_crashed_server_is_reported_with_its_log_and_everything_stops(run: Run
 
 
 def test_a_crashed_instance_of_the_service_starts_again_while_the_other_one_serves(run: Run) -> None:
-    *_others, active, _standby, _gateway = run.children()
+    *_others, active, _gateway, _standby = run.children()
     token = call(f"{run.page_url}api/dev/token", {"userId": "alice"})["token"]
     subprocess.run(["kill", "-KILL", str(active)], check=True)
     opened = call(f"{run.page_url}api/conversations", {"recipientId": "bob"}, token)
