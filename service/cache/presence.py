@@ -2,7 +2,8 @@
 
 A user has one hash: `s:{sessionId}` is `{expiry} {state}`, `hidden` whether the
 user is invisible, `told` what others were told last, `left` when the latest
-session that ended was heard of last. The sorted set `due` has every user of
+session that ended was heard of last; `n:{sessionId}` is there until the session
+was told who else is here. The sorted set `due` has every user of
 whom something must be done, by when. Times are milliseconds since the epoch,
 by the instances' clocks, whose differences a lease dwarfs. All keys carry one
 hash tag, so that the scripts also work on a cluster.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from redis.exceptions import RedisError
 
 from service.breaker import Breaker, CircuitOpen
 from service.cache.metrics import PRESENCE_FAILURES
-from service.cache.presence_scripts import HIDE, INSPECT, REPORT, SETTLE, TAKE_DUE
+from service.cache.presence_scripts import HIDE, INSPECT, REPORT, SETTLE, TAKE_DUE, WELCOME
 from service.cache.redis_pool import redis_pool
 from service.cancellation import notice_cancellation
 from service.domain.ids import UserId
@@ -65,8 +66,8 @@ class RedisPresence:
         self._due_key = f"{key_prefix}due"
         self._wall_clock = wall_clock
         self._redis: Redis = Redis.from_pool(redis_pool(url, timeout=timeout, max_connections=8))
-        scripts = (REPORT, TAKE_DUE, INSPECT, HIDE, SETTLE)
-        self._report, self._take_due, self._inspect, self._hide, self._settle = (
+        scripts = (REPORT, TAKE_DUE, INSPECT, HIDE, WELCOME, SETTLE)
+        self._report, self._take_due, self._inspect, self._hide, self._welcome, self._settle = (
             self._redis.register_script(script) for script in scripts
         )
         self._breaker = Breaker(
@@ -90,8 +91,8 @@ class RedisPresence:
                 return list(await pipeline.execute())
 
         return [
-            Noted(state=PresenceState(state.decode()), is_new_session=bool(is_new), is_told=bool(is_told))
-            for state, is_new, is_told in await self._attempt("report", run)
+            Noted(state=PresenceState(state.decode()), is_newcomer=bool(is_newcomer), is_told=bool(is_told))
+            for state, is_newcomer, is_told in await self._attempt("report", run)
         ]
 
     async def take_due(self, limit: int) -> Sequence[UserId]:
@@ -102,9 +103,9 @@ class RedisPresence:
         )
         return [UserId(user.decode()) for user in users]
 
-    async def inspect(self, user: UserId, *, was_present: bool) -> Outlook:
+    async def inspect(self, user: UserId, *, was_shown: bool) -> Outlook:
         """See `PresenceStore.inspect`."""
-        arguments = (*self._frame(user, self._now()), int(was_present))
+        arguments = (*self._frame(user, self._now()), int(was_shown))
         real, hidden, untold, left = await self._attempt(
             "inspect", lambda: self._inspect(self._keys(user), arguments)
         )
@@ -119,6 +120,11 @@ class RedisPresence:
         """See `PresenceStore.hide`."""
         arguments = (*self._frame(user, self._now()), int(hidden))
         await self._attempt("hide", lambda: self._hide(self._keys(user), arguments))
+
+    async def welcome(self, user: UserId, sessions: Collection[str]) -> None:
+        """See `PresenceStore.welcome`."""
+        arguments = (*self._frame(user, self._now()), *sessions)
+        await self._attempt("welcome", lambda: self._welcome(self._keys(user), arguments))
 
     async def settle(self, user: UserId, told: PresenceState) -> None:
         """See `PresenceStore.settle`."""

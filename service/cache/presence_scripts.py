@@ -9,6 +9,9 @@ local user, now, lease, retry = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), t
 
 local function text(number) return string.format('%.0f', number) end
 
+-- Of a session's field: the one that says that it was not told yet who else is here.
+local function newcomer(name) return 'n:' .. string.sub(name, 3) end
+
 local function look()
   local seen = {real = 'offline', sessions = 0}
   local fields = redis.call('HGETALL', key)
@@ -19,7 +22,7 @@ local function look()
       local expiry, state = string.match(value, '^(%d+) (%a+)$')
       expiry = tonumber(expiry)
       if expiry <= now then
-        redis.call('HDEL', key, name)
+        redis.call('HDEL', key, name, newcomer(name))
         left = math.max(left or 0, expiry - lease)
       else
         seen.sessions = seen.sessions + 1
@@ -56,18 +59,22 @@ REPORT = (
     _PRELUDE
     + """
 local name, state, limit = 's:' .. ARGV[5], ARGV[6], tonumber(ARGV[7])
-local is_new = 0
+local is_newcomer = 0
 if state == 'offline' then
+  redis.call('HDEL', key, newcomer(name))
   if redis.call('HDEL', key, name) == 1 then redis.call('HSET', key, 'left', text(now)) end
 else
   local seen = look()
-  is_new = 1 - redis.call('HEXISTS', key, name)
-  if is_new == 1 and seen.sessions >= limit then redis.call('HDEL', key, seen.first_name) end
+  if redis.call('HEXISTS', key, name) == 0 then
+    if seen.sessions >= limit then redis.call('HDEL', key, seen.first_name, newcomer(seen.first_name)) end
+    redis.call('HSET', key, newcomer(name), '1')
+  end
   redis.call('HSET', key, name, text(now + lease) .. ' ' .. state)
+  is_newcomer = redis.call('HEXISTS', key, newcomer(name))
 end
 local seen = look()
 local settled = schedule(seen)
-return {seen.real, is_new, settled and 1 or 0}
+return {seen.real, is_newcomer, settled and 1 or 0}
 """
 )
 
@@ -76,7 +83,7 @@ INSPECT = (
     + """
 local seen = look()
 -- What others were told is forgotten, but the caller knows.
-if seen.told == nil and ARGV[5] == '1' and seen.real == 'offline' and seen.hidden == '0' then
+if seen.told == nil and ARGV[5] == '1' and seen.hidden ~= nil and visible(seen) == 'offline' then
   seen.told = 'online'
   redis.call('HSET', key, 'told', 'online')
 end
@@ -92,6 +99,13 @@ HIDE = (
     + """
 redis.call('HSET', key, 'hidden', ARGV[5])
 schedule(look())
+"""
+)
+
+WELCOME = (
+    _PRELUDE
+    + """
+for i = 5, #ARGV do redis.call('HDEL', key, newcomer('s:' .. ARGV[i])) end
 """
 )
 

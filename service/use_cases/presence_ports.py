@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,7 +30,8 @@ class Noted:
 
     state: PresenceState
     """The user's real state, all sessions taken together."""
-    is_new_session: bool
+    is_newcomer: bool
+    """Whether the session is one that was not told yet who else is here."""
     is_told: bool
     """Whether others were told of the state that they may see."""
 
@@ -70,11 +71,15 @@ class PresenceStore(Protocol):
         """
         ...
 
-    async def inspect(self, user: UserId, *, was_present: bool) -> Outlook:
+    async def inspect(self, user: UserId, *, was_shown: bool) -> Outlook:
         """What there is to tell of a user, without its expired sessions.
 
-        `was_present` stands in for what the store forgot: others were told that the user is there.
+        `was_shown` stands in for what the store forgot: others were told that the user is there.
         """
+        ...
+
+    async def welcome(self, user: UserId, sessions: Collection[str]) -> None:
+        """These sessions were told who else is here."""
         ...
 
     async def hide(self, user: UserId, hidden: bool) -> None:

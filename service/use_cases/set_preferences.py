@@ -48,8 +48,11 @@ class SetPreferences:
         """
         if read_receipts is None and invisible is None:
             raise Rejected(ErrorCode.INVALID_PAYLOAD, "give readReceipts or invisible")
-        changed = await self._preferences.change(user, read_receipts=read_receipts, invisible=invisible)
-        self._on_change(user)
+        try:
+            changed = await self._preferences.change(user, read_receipts=read_receipts, invisible=invisible)
+        finally:
+            # Who was not told that it came about may have changed it all the same.
+            self._on_change(user)
         if self._tell is not None:
             self._tell(user, changed)
         return changed

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -32,17 +33,29 @@ class _Wish:
 
     reload: bool = False
     """Whether it is invisible must be read anew."""
-    is_new_session: bool = False
-    """It wants to know who else is here."""
+    newcomers: frozenset[str] = frozenset()
+    """Its sessions that want to know who else is here."""
     was_present: bool = False
+    """It was here, even if the store knows nothing of that."""
+    was_shown: bool = False
     """Others may believe that it is here, even if the store knows nothing of that."""
 
     def and_(self, other: _Wish) -> _Wish:
         return _Wish(
             self.reload or other.reload,
-            self.is_new_session or other.is_new_session,
+            self.newcomers | other.newcomers,
             self.was_present or other.was_present,
+            self.was_shown or other.was_shown,
         )
+
+
+class _Memory(NamedTuple):
+    """What is remembered of a user who is here."""
+
+    until: float
+    """When its lease ends, by the clock."""
+    is_shown: bool
+    """Whether others were told that it is here."""
 
 
 class TrackPresence:
@@ -76,8 +89,8 @@ class TrackPresence:
         self._wall_clock = wall_clock
         self._reports: OrderedDict[tuple[UserId, str], SessionReport] = OrderedDict()
         self._reported = asyncio.Event()
-        self._remembered: OrderedDict[UserId, float] = OrderedDict()
-        """Users that others may believe to be here, and when their lease ends; oldest first."""
+        self._remembered: OrderedDict[UserId, _Memory] = OrderedDict()
+        """Users who are here, as far as this instance knows; oldest first."""
         self._waiting: OrderedDict[UserId, _Wish] = OrderedDict()
         self._failed: OrderedDict[UserId, _Wish] = OrderedDict()
         self._busy: set[UserId] = set()
@@ -122,9 +135,9 @@ class TrackPresence:
     async def sweep(self) -> None:
         """Takes up users with expired sessions, and those whom this instance should have heard of."""
         now = self._clock()
-        while self._remembered and next(iter(self._remembered.values())) <= now:
-            user, _ = self._remembered.popitem(last=False)
-            self._want(user, _Wish(was_present=True))
+        while self._remembered and next(iter(self._remembered.values())).until <= now:
+            user, memory = self._remembered.popitem(last=False)
+            self._want(user, _Wish(was_present=True, was_shown=memory.is_shown))
         failed, self._failed = self._failed, OrderedDict()
         for user, wish in failed.items():
             self._want(user, wish)
@@ -186,13 +199,17 @@ class TrackPresence:
                 await self._work.wait()
 
     async def _settle(self, user: UserId, wish: _Wish) -> None:
-        was_present = wish.was_present or user in self._remembered
-        outlook = await self._store.inspect(user, was_present=was_present)
+        memory = self._remembered.get(user)
+        was_shown = wish.was_shown or (memory is not None and memory.is_shown)
+        outlook = await self._store.inspect(user, was_shown=was_shown)
+        was_present = wish.was_present or memory is not None
         if outlook.real is PresenceState.OFFLINE and not was_present and outlook.is_hidden is None:
             return
-        if wish.reload or wish.is_new_session or outlook.is_hidden is None:
+        # Nobody is shown by what the store believes alone: an instance may have ended that was to hide it.
+        is_to_show = outlook.untold not in (None, PresenceState.OFFLINE)
+        if wish.reload or wish.newcomers or is_to_show or outlook.is_hidden is None:
             await self._store.hide(user, await self._tell.is_invisible(user))
-            outlook = await self._store.inspect(user, was_present=was_present)
+            outlook = await self._store.inspect(user, was_shown=was_shown)
         if outlook.real is PresenceState.OFFLINE:
             self._on_gone(user)
         if outlook.untold is not None:
@@ -201,12 +218,13 @@ class TrackPresence:
                 user, outlook.untold, left_at or self._now(), believed_here=self._remembered
             )
             await self._store.settle(user, outlook.untold)
-        if outlook.visible is not PresenceState.OFFLINE:
-            self._remember(user)
         if outlook.real is PresenceState.OFFLINE:
             self._remembered.pop(user, None)
-        elif wish.is_new_session:
+            return
+        self._remember(user, is_shown=outlook.visible is not PresenceState.OFFLINE)
+        if wish.newcomers:
             await self._tell.newcomer(user)
+            await self._store.welcome(user, wish.newcomers)
 
     def _follow_up(self, report: SessionReport, noted: Noted) -> None:
         user, is_here = report.user_id, noted.state is not PresenceState.OFFLINE
@@ -216,10 +234,11 @@ class TrackPresence:
             self._on_gone(user)
         elif noted.is_told:
             self._remember(user)
-        forgotten = not is_here and user in self._remembered
-        if noted.is_new_session or not noted.is_told or forgotten or is_unknown:
-            wish = _Wish(reload=is_unknown, is_new_session=noted.is_new_session, was_present=forgotten)
-            self._want(user, wish)
+        forgotten = None if is_here else self._remembered.get(user)
+        if noted.is_newcomer or not noted.is_told or forgotten is not None or is_unknown:
+            newcomers = frozenset((report.session_id,)) if noted.is_newcomer else frozenset[str]()
+            was_shown = forgotten is not None and forgotten.is_shown
+            self._want(user, _Wish(is_unknown, newcomers, forgotten is not None, was_shown))
 
     def _want(self, user: UserId, wish: _Wish) -> None:
         known = self._waiting.get(user)
@@ -235,8 +254,12 @@ class TrackPresence:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(), UTC)
 
-    def _remember(self, user: UserId) -> None:
-        self._remembered[user] = self._clock() + self._lease
+    def _remember(self, user: UserId, *, is_shown: bool | None = None) -> None:
+        """For one lease from now; whether it is shown stays as it was unless that is said, too."""
+        if is_shown is None:
+            known = self._remembered.get(user)
+            is_shown = known is not None and known.is_shown
+        self._remembered[user] = _Memory(self._clock() + self._lease, is_shown)
         self._remembered.move_to_end(user)
         if len(self._remembered) > _MAX_REMEMBERED:
             self._remembered.popitem(last=False)

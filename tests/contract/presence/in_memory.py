@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ MAX_SESSIONS = 32
 @dataclass(slots=True)
 class _User:
     sessions: dict[str, tuple[float, PresenceState]] = field(default_factory=dict)
+    newcomers: set[str] = field(default_factory=set)
     hidden: bool | None = None
     told: PresenceState | None = None
     left: float | None = None
@@ -56,11 +57,11 @@ class MemoryPresence:
             self._due[user] = now + self._retry
         return users
 
-    async def inspect(self, user: UserId, *, was_present: bool) -> Outlook:
+    async def inspect(self, user: UserId, *, was_shown: bool) -> Outlook:
         self._check()
         known = self._current(user)
-        gone = known.outlook().real is PresenceState.OFFLINE
-        if known.told is None and was_present and gone and known.hidden is False:
+        unseen = known.hidden is not None and known.outlook().visible is PresenceState.OFFLINE
+        if known.told is None and was_shown and unseen:
             known.told = PresenceState.ONLINE
         settled = self._schedule(user, known)
         untold = None if settled or known.hidden is None else known.outlook().visible
@@ -71,6 +72,10 @@ class MemoryPresence:
         known = self._current(user)
         known.hidden = hidden
         self._schedule(user, known)
+
+    async def welcome(self, user: UserId, sessions: Collection[str]) -> None:
+        self._check()
+        self._current(user).newcomers.difference_update(sessions)
 
     async def settle(self, user: UserId, told: PresenceState) -> None:
         self._check()
@@ -94,17 +99,18 @@ class MemoryPresence:
 
     def _note(self, report: SessionReport) -> Noted:
         user, now = self._current(report.user_id), self._clock()
-        is_new = False
         if report.state is PresenceState.OFFLINE:
             if user.sessions.pop(report.session_id, None):
                 user.left = now
         else:
-            is_new = report.session_id not in user.sessions
-            if is_new and len(user.sessions) >= MAX_SESSIONS:
-                del user.sessions[min(user.sessions, key=lambda name: user.sessions[name][0])]
+            if report.session_id not in user.sessions:
+                if len(user.sessions) >= MAX_SESSIONS:
+                    del user.sessions[min(user.sessions, key=lambda name: user.sessions[name][0])]
+                user.newcomers.add(report.session_id)
             user.sessions[report.session_id] = (now + self._lease, report.state)
         settled = self._schedule(report.user_id, user)
-        return Noted(state=user.outlook().real, is_new_session=is_new, is_told=settled)
+        is_newcomer = report.session_id in user.sessions and report.session_id in user.newcomers
+        return Noted(state=user.outlook().real, is_newcomer=is_newcomer, is_told=settled)
 
     def _current(self, user: UserId) -> _User:
         known = self._users.setdefault(user, _User())

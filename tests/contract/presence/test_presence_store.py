@@ -40,10 +40,10 @@ class Subject:
         return noted
 
     async def is_told(self, state: PresenceState, *, user: UserId = ALICE) -> None:
-        outlook = await self.store.inspect(user, was_present=False)
+        outlook = await self.store.inspect(user, was_shown=False)
         assert outlook.untold is state
         await self.store.settle(user, state)
-        assert (await self.store.inspect(user, was_present=False)).untold is None
+        assert (await self.store.inspect(user, was_shown=False)).untold is None
 
     async def comes_online(self, *, user: UserId = ALICE) -> None:
         await self.says(ONLINE, user=user)
@@ -74,7 +74,7 @@ async def test_a_user_is_online_while_any_session_is_and_away_while_only_that(su
         await subject.says(OFFLINE, session="laptop"),
     ]
     assert [noted.state for noted in states] == [ONLINE, ONLINE, AWAY, AWAY, OFFLINE]
-    assert [noted.is_new_session for noted in states] == [True, True, False, False, False]
+    assert [noted.is_newcomer for noted in states] == [True, True, True, False, False]
 
 
 async def test_a_late_word_of_a_replaced_session_changes_nothing(subject: Subject) -> None:
@@ -86,7 +86,7 @@ async def test_a_late_word_of_a_replaced_session_changes_nothing(subject: Subjec
 
 async def test_nothing_is_told_before_it_is_known_whether_the_user_hides(subject: Subject) -> None:
     assert not (await subject.says(ONLINE)).is_told
-    outlook = await subject.store.inspect(ALICE, was_present=False)
+    outlook = await subject.store.inspect(ALICE, was_shown=False)
     assert (outlook.real, outlook.is_hidden, outlook.visible, outlook.untold) == (ONLINE, None, OFFLINE, None)
     await subject.store.hide(ALICE, False)
     await subject.is_told(ONLINE)
@@ -107,7 +107,7 @@ async def test_what_changed_back_before_it_was_told_is_not_told(subject: Subject
     await subject.comes_online()
     await subject.says(OFFLINE)
     await subject.says(ONLINE, session="s2")
-    assert (await subject.store.inspect(ALICE, was_present=False)).untold is None
+    assert (await subject.store.inspect(ALICE, was_shown=False)).untold is None
 
 
 async def test_a_stale_settlement_is_told_again(subject: Subject) -> None:
@@ -137,7 +137,7 @@ async def test_a_session_that_is_not_heard_of_ends_with_its_lease(subject: Subje
     subject.clock.now += 1
     assert await subject.store.take_due(10) == [ALICE]
     assert (await subject.store.look_up([ALICE]))[ALICE].real is OFFLINE
-    outlook = await subject.store.inspect(ALICE, was_present=False)
+    outlook = await subject.store.inspect(ALICE, was_shown=False)
     assert outlook.left_at == datetime.fromtimestamp(START, UTC)
     await subject.is_told(OFFLINE)
     subject.clock.now += 10 * LEASE
@@ -180,23 +180,57 @@ async def test_after_it_forgot_everything_heartbeats_bring_it_back(subject: Subj
     await subject.forget()
     assert (await subject.store.look_up([ALICE]))[ALICE].real is OFFLINE
     noted = await subject.says(ONLINE)
-    assert (noted.state, noted.is_new_session, noted.is_told) == (ONLINE, True, False)
+    assert (noted.state, noted.is_newcomer, noted.is_told) == (ONLINE, True, False)
 
 
 async def test_who_left_while_it_forgot_is_told_if_the_caller_remembers(subject: Subject) -> None:
     await subject.comes_online()
     await subject.forget()
     await subject.store.hide(ALICE, False)
-    assert (await subject.store.inspect(ALICE, was_present=False)).untold is None
-    assert (await subject.store.inspect(ALICE, was_present=True)).untold is OFFLINE
+    assert (await subject.store.inspect(ALICE, was_shown=False)).untold is None
+    assert (await subject.store.inspect(ALICE, was_shown=True)).untold is OFFLINE
     await subject.store.settle(ALICE, OFFLINE)
-    assert (await subject.store.inspect(ALICE, was_present=True)).untold is None
+    assert (await subject.store.inspect(ALICE, was_shown=True)).untold is None
 
 
-async def test_who_is_hidden_is_not_told_after_it_forgot(subject: Subject) -> None:
+@pytest.mark.parametrize("is_here", [False, True])
+async def test_who_hid_while_it_forgot_is_told_if_the_caller_remembers_that_others_saw_her(
+    subject: Subject, is_here: bool
+) -> None:
+    await subject.comes_online()
     await subject.forget()
+    if is_here:
+        await subject.says(ONLINE)
+    assert (await subject.store.inspect(ALICE, was_shown=True)).untold is None
     await subject.store.hide(ALICE, True)
-    assert (await subject.store.inspect(ALICE, was_present=True)).untold is None
+    assert (await subject.store.inspect(ALICE, was_shown=False)).untold is None
+    assert (await subject.store.inspect(ALICE, was_shown=True)).untold is OFFLINE
+    await subject.store.settle(ALICE, OFFLINE)
+    assert (await subject.store.inspect(ALICE, was_shown=True)).untold is None
+
+
+async def test_a_session_is_a_newcomer_until_it_is_welcomed(subject: Subject) -> None:
+    for _ in range(2):
+        assert (await subject.says(ONLINE)).is_newcomer
+    assert (await subject.says(AWAY, session="s2")).is_newcomer
+    await subject.store.welcome(ALICE, ["s1", "unknown"])
+    assert not (await subject.says(AWAY)).is_newcomer
+    assert (await subject.says(ONLINE, session="s2")).is_newcomer
+    await subject.store.welcome(ALICE, ["s2"])
+    assert not (await subject.says(ONLINE, session="s2")).is_newcomer
+
+
+async def test_a_session_that_ended_comes_anew(subject: Subject) -> None:
+    for end in ("goodbye", "lease"):
+        await subject.says(ONLINE)
+        if end == "goodbye":
+            assert not (await subject.says(OFFLINE)).is_newcomer
+        else:
+            subject.clock.now += LEASE
+        # A welcome that comes too late is for nobody.
+        await subject.store.welcome(ALICE, ["s1"])
+        assert (await subject.says(ONLINE)).is_newcomer
+        await subject.store.welcome(ALICE, ["s1"])
 
 
 async def test_looking_says_what_is_just_being_told(subject: Subject) -> None:

@@ -42,7 +42,7 @@ async def test_an_outage_is_one_error_type_and_logged_once_a_change(tmp_path: Pa
                         break
                     except PresenceUnavailable:
                         await asyncio.sleep(0.02)
-            assert noted.is_new_session
+            assert noted.is_newcomer
         events = [entry["event"] for entry in logs if entry["event"].startswith("presence_store")]
         assert events == ["presence_store_failing", "presence_store_working_again"]
     finally:

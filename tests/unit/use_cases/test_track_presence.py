@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import UserId
+from service.domain.preferences import Preferences
 from service.domain.presence import Presence, PresenceState
 from service.use_cases.get_presence import GetPresence
-from service.use_cases.presence_ports import SessionReport
+from service.use_cases.presence_ports import Noted, PresenceUnavailable, SessionReport
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.tell_presence import TellPresence
 from service.use_cases.track_presence import TrackPresence
@@ -62,14 +64,16 @@ class World:
         self.connections = ConnectedPairs(("alice", "bob"), ("bob", "carol"))
         counterparts = MemoryCounterparts((ALICE, BOB), (BOB, CAROL), (ALICE, CAROL))
         self.last_seen = MemoryLastSeen()
-        preferences = MemoryPreferences()
-        self.track = self._instance(counterparts, preferences)
-        self.other = self._instance(counterparts, preferences)
+        self.preferences = MemoryPreferences()
+        self.track = self._instance(counterparts)
+        self.other = self._instance(counterparts)
         self.get = GetPresence(self.store, counterparts, self.connections, self.last_seen)
-        self.set_preferences = SetPreferences(preferences, self.track.preferences_changed)
+        self.set_preferences = SetPreferences(self.preferences, self.track.preferences_changed)
 
-    def _instance(self, counterparts: MemoryCounterparts, preferences: MemoryPreferences) -> TrackPresence:
-        tell = TellPresence(self.store, counterparts, self.connections, preferences, self.last_seen, self)
+    def _instance(self, counterparts: MemoryCounterparts) -> TrackPresence:
+        tell = TellPresence(
+            self.store, counterparts, self.connections, self.preferences, self.last_seen, self
+        )
         return TrackPresence(
             self.store,
             tell,
@@ -148,6 +152,33 @@ async def test_every_new_session_hears_who_is_here(world: World) -> None:
     world.news()
     await world.says(ALICE, ONLINE, "s2")
     assert world.news() == [(ALICE, BOB, ONLINE)]
+
+
+async def test_a_session_whose_first_report_had_no_answer_hears_who_is_here_with_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = world.store.report
+
+    async def report_late(reports: Sequence[SessionReport]) -> Sequence[Noted]:
+        await stored(reports)
+        raise PresenceUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "report", report_late)
+        await world.says(ALICE, ONLINE)
+    assert world.news() == []
+    await world.says(ALICE, ONLINE)
+    assert world.news(of=BOB) == [(ALICE, BOB, ONLINE)]
+    await world.says(ALICE, ONLINE)
+    assert world.news() == []
+
+
+async def test_a_newcomer_whose_instance_ends_hears_who_is_here_from_the_next_one(world: World) -> None:
+    world.track.report(SessionReport(user_id=ALICE, session_id="s1", state=ONLINE))
+    await world.track.flush()
+    world.other.report(SessionReport(user_id=ALICE, session_id="s1", state=ONLINE))
+    await world.settle(world.other)
+    assert world.news() == [(BOB, ALICE, ONLINE), (ALICE, BOB, ONLINE)]
 
 
 async def test_a_silent_session_ends_with_its_lease(world: World) -> None:
@@ -265,6 +296,54 @@ async def test_an_invisible_user_is_offline_and_shows_again_as_it_is(world: Worl
     await world.set_preferences(ALICE, read_receipts=None, invisible=False)
     await world.settle()
     assert world.news() == [(BOB, ALICE, AWAY)]
+
+
+@pytest.mark.parametrize("first", ["preference", "heartbeat", "sweep", "goodbye"])
+async def test_who_becomes_invisible_while_the_store_forgot_is_hidden(world: World, first: str) -> None:
+    await world.says(ALICE, ONLINE)
+    world.news()
+    await world.store.forget()
+    await world.set_preferences(ALICE, read_receipts=None, invisible=True)
+    if first == "heartbeat":
+        await world.says(ALICE, ONLINE)
+    elif first == "goodbye":
+        await world.says(ALICE, OFFLINE)
+    elif first == "sweep":
+        await world.sweep()
+    await world.settle()
+    assert world.news(of=ALICE) == [(BOB, ALICE, OFFLINE)]
+    # From then on others know nothing that could be taken back.
+    await world.store.forget()
+    await world.says(ALICE, ONLINE)
+    await world.says(ALICE, OFFLINE)
+    assert world.news(of=ALICE) == []
+
+
+async def test_a_change_that_may_have_come_about_hides_who_made_it(world: World) -> None:
+    await world.says(ALICE, ONLINE)
+    world.news()
+    change = world.preferences.change
+
+    async def change_late(user: UserId, *, read_receipts: bool | None, invisible: bool | None) -> Preferences:
+        await change(user, read_receipts=read_receipts, invisible=invisible)
+        raise Rejected(ErrorCode.STORAGE_UNAVAILABLE, "told to be late", retry_after_ms=1)
+
+    world.preferences.change = change_late  # type: ignore[method-assign]
+    with pytest.raises(Rejected):
+        await world.set_preferences(ALICE, read_receipts=None, invisible=True)
+    await world.settle()
+    assert world.news() == [(BOB, ALICE, OFFLINE)]
+
+
+async def test_who_hid_at_an_instance_that_ended_is_not_shown_by_what_the_store_believes(
+    world: World,
+) -> None:
+    await world.says(ALICE, ONLINE)
+    world.news()
+    # A standby that ends behind its commit tells nobody.
+    await world.preferences.change(ALICE, read_receipts=None, invisible=True)
+    await world.says(ALICE, AWAY)
+    assert world.news() == [(BOB, ALICE, OFFLINE)]
 
 
 async def test_another_instance_that_takes_over_looks_up_who_became_invisible_meanwhile(world: World) -> None:
