@@ -171,6 +171,8 @@ class CommitCommands(Generic[Ticket]):
     async def _decide(self, command: Command) -> Conversation | Result:
         try:
             if isinstance(command, SetPreferencesCommand):
+                # What was read before is shown or hidden as was chosen then.
+                await self._marks.settle()
                 return await self._set_preferences(
                     command.user_id, read_receipts=command.read_receipts, invisible=command.invisible
                 )
@@ -191,6 +193,8 @@ class CommitCommands(Generic[Ticket]):
             if error.rejection != NOT_CONNECTED:
                 raise
             conversation = await self._authorize.addressed(command.user_id, command.target)
+            # The same message may be in the commit that is under way.
+            await self._messages.settle()
             row = await self._writer.find(command.user_id, command.client_message_id)
             if row is None or conversation is None:
                 raise

@@ -32,6 +32,12 @@ class GroupCommit(Generic[Item]):
         self._gather = gather
         self._waiting: deque[Item] = deque()
         self._wake = asyncio.Event()
+        self._committing = 0
+        """Items of the batch under way."""
+        self._done = 0
+        """Items of all batches before it."""
+        self._batch_done = asyncio.Event()
+        """Never stays set: it wakes those who wait in `settle`."""
 
     @property
     def waiting(self) -> int:
@@ -49,6 +55,12 @@ class GroupCommit(Generic[Item]):
             self._wake.set()
         self._waiting.append(item)
 
+    async def settle(self) -> None:
+        """Returns when all that has come until now was committed, or has failed."""
+        goal = self._done + self._committing + len(self._waiting)
+        while self._done < goal:
+            await self._batch_done.wait()
+
     async def run(self) -> None:
         """Commits until cancelled."""
         while True:
@@ -59,8 +71,12 @@ class GroupCommit(Generic[Item]):
             batch = [self._waiting.popleft() for _ in range(size)]
             if not self._waiting:
                 self._wake.clear()
+            self._committing = size
             started = time.perf_counter()
             await self._commit(batch)
+            self._committing, self._done = 0, self._done + size
+            self._batch_done.set()
+            self._batch_done.clear()
             # Observed when nobody waits for it any more.
             COMMIT_SECONDS.observe(time.perf_counter() - started)
             BATCH_SIZE.observe(size)

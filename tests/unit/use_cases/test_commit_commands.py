@@ -325,6 +325,32 @@ async def test_what_was_accepted_before_a_revocation_gets_its_original_result_ag
     assert (await bench.until(6))["resent again"] == results["first"]
 
 
+async def test_what_is_being_committed_at_a_revocation_is_not_refused_when_it_is_sent_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, begun, may_go_on = bench.messages.append, asyncio.Event(), asyncio.Event()
+
+    async def append_slowly(drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        begun.set()
+        await may_go_on.wait()
+        return await append(drafts)
+
+    monkeypatch.setattr(bench.messages, "append", append_slowly)
+    key = ClientMessageId(uuid4())
+    bench.send("first", key=key, text="a")
+    await begun.wait()
+    bench.directory.verdicts.clear()
+    bench.directory.forget_everything()
+    bench.send("resent", key=key, text="a")
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert bench.results == []
+    may_go_on.set()
+    results = await bench.until(2)
+    assert isinstance(results["first"], Sent)
+    assert results["resent"] == results["first"]
+
+
 async def test_preferences_take_their_place_in_the_users_order(bench: Bench) -> None:
     bench.send("first", sender=BOB, target=ALICE)
     await bench.until(1)
@@ -339,3 +365,16 @@ async def test_preferences_take_their_place_in_the_users_order(bench: Bench) -> 
     await bench.until(5)
     assert [ticket for ticket, _ in bench.results][2:] == ["invisible True", "invisible False", "behind them"]
     assert not (await bench.preferences.of(ALICE)).invisible
+
+
+async def test_what_was_read_before_a_change_of_preferences_is_committed_before_it(bench: Bench) -> None:
+    bench.send("first")
+    first = (await bench.until(1))["first"]
+    assert isinstance(first, Sent)
+    for ticket in ("hidden", "again"):
+        bench.mark(ticket, first.message.id, user=BOB)
+    command = SetPreferencesCommand(user_id=BOB, read_receipts=True, invisible=None)
+    bench.pipeline.submit(command, "show")
+    bench.mark("shown", first.message.id, user=BOB)
+    await bench.until(5)
+    assert [ticket for ticket, _ in bench.results] == ["first", "hidden", "again", "show", "shown"]
