@@ -168,7 +168,7 @@ class Outbound:
         if not position.moved and not may_be_untold:
             return
         if not position.visible:
-            if not position.moved_delivered:
+            if not (position.moved_delivered or may_be_untold):
                 return
             event, body = "messageDelivered", encode_position(result, "messageDelivered")
         self._session.publish(self._topics.event(result.counterpart_id, event), body)

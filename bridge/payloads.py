@@ -189,10 +189,18 @@ def correlation_of(payload: bytes) -> Correlation:
     correlation: Correlation = {}
     if isinstance(value, dict):
         if _is_short_text(value.get("clientMessageId")):
-            correlation["client_message_id"] = value["clientMessageId"]
+            correlation["client_message_id"] = _usual_form(value["clientMessageId"])
         if _is_short_text(value.get("requestId")):
             correlation["request_id"] = value["requestId"]
     return correlation
+
+
+def _usual_form(client_message_id: str) -> str:
+    """As every other answer has it, unless it is no UUID."""
+    try:
+        return str(UUID(client_message_id))
+    except ValueError:
+        return client_message_id
 
 
 def _is_short_text(value: object) -> bool:

@@ -53,7 +53,7 @@ class Publisher(Connection):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the broker has confirmed every publication."""
+        """Whether nothing waits for a confirmation that can still come, or to be made again."""
         return not (self._in_flight or self._backlog or self.out)
 
     def publish(
@@ -77,9 +77,9 @@ class Publisher(Connection):
             self._write(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
         return True
 
-    def connect(self, username: str, password: bytes) -> None:
-        """See `Connection.connect`."""
-        super().connect(username, password)
+    def link_lost(self) -> None:
+        """See `Connection.link_lost`."""
+        super().link_lost()
         unconfirmed = (*self._in_flight, *self._backlog)
         self._in_flight.clear()
         self._backlog = deque(

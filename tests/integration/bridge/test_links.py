@@ -132,14 +132,19 @@ async def test_draining_waits_for_confirmations_and_leaves_the_rest_to_the_next_
         assert (await successor.take()).payload == b"too late"
 
 
+@pytest.mark.parametrize("is_answered", [False, True])
 async def test_draining_does_not_wait_for_commands_of_a_link_that_is_lost(
-    mosquitto_server: MosquittoServer, run_bridge: RunBridge, user: User
+    is_answered: bool, mosquitto_server: MosquittoServer, run_bridge: RunBridge, user: User
 ) -> None:
     async with AsyncExitStack() as network:
         proxy = await network.enter_async_context(tcp_proxy(mosquitto_server.mqtt_port))
         async with run_bridge(port=proxy.listen_port) as bridge:
             await user.command(b"taken")
             delivery = await bridge.take()
+            if is_answered:
+                proxy.hold_answers()
+                bridge.tell(user.user_id, b"unconfirmed", delivery=delivery)
+                assert await user.hears() == b"unconfirmed"
             draining = asyncio.create_task(bridge.links.drain())
             # The broker cannot be reached any more.
             await network.aclose()

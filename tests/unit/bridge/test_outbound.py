@@ -97,8 +97,8 @@ def sent(seq: int = 1, recipient: UserId = BOB, conversation: int = 0) -> Sent:
     return Sent(message=message, recipient_id=recipient)
 
 
-def marked(*, moved: bool) -> Marked:
-    """Bob has read what Alice wrote."""
+def marked(*, moved: bool, visible: bool = True) -> Marked:
+    """Bob has read what Alice wrote, and may have hidden that."""
     mark = Mark(
         conversation_id=ConversationId(UUID(int=0)),
         user_id=BOB,
@@ -111,7 +111,7 @@ def marked(*, moved: bool) -> Marked:
         reached_at=datetime.now(UTC),
         moved=moved,
         moved_delivered=moved,
-        visible=True,
+        visible=visible,
     )
     return Marked(mark=mark, position=position, counterpart_id=ALICE)
 
@@ -198,14 +198,16 @@ def test_a_message_that_no_link_takes_leaves_its_command_to_the_next_link() -> N
 
 
 @pytest.mark.parametrize("is_redelivery", [False, True])
+@pytest.mark.parametrize(("visible", "event"), [(True, "messageRead"), (False, "messageDelivered")])
 def test_a_mark_that_moves_nothing_is_told_to_the_reader_only_unless_it_is_redelivered(
-    is_redelivery: bool,
+    is_redelivery: bool, visible: bool, event: str
 ) -> None:
     wire = Wire()
-    for moved, told in ((True, ["bob", "alice"]), (False, ["bob", "alice"] if is_redelivery else ["bob"])):
+    for moved in (True, False):
         request = wire.request(name="markAsRead", user=BOB, is_redelivery=is_redelivery)
-        wire.outbound.deliver([(request, marked(moved=moved))])
-        assert events(published(wire.session)) == [(f"{user}/events/messageRead", 0) for user in told]
+        wire.outbound.deliver([(request, marked(moved=moved, visible=visible))])
+        to_alice = [(f"alice/events/{event}", 0)] if moved or is_redelivery else []
+        assert events(published(wire.session)) == [("bob/events/messageRead", 0), *to_alice]
 
 
 @pytest.mark.parametrize(

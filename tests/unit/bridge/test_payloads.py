@@ -99,6 +99,8 @@ def test_a_later_duplicate_key_wins_as_it_does_in_browsers() -> None:
     ("payload", "expected"),
     [
         (command(text="", requestId="r1"), {"client_message_id": KEY, "request_id": "r1"}),
+        (command(text="", clientMessageId=KEY.upper()), {"client_message_id": KEY}),
+        (command(clientMessageId="no UUID"), {"client_message_id": "no UUID"}),
         (command(clientMessageId=5), {}),
         (command(clientMessageId="x" * 129), {}),
         (b"not json", {}),

@@ -145,6 +145,17 @@ def test_qos_0_waits_behind_a_backlog_and_passes_by_a_full_window_otherwise() ->
     assert publisher.is_idle
 
 
+def test_a_lost_link_leaves_nothing_to_wait_for_that_comes_again_with_a_command() -> None:
+    publisher, confirmed = connected_publisher(receive_max=1)
+    for number in (1, 2):
+        publisher.publish("t", b"message", on_behalf_of=delivery(number))
+    published(publisher)
+    assert not publisher.is_idle
+    publisher.link_lost()
+    assert publisher.is_idle
+    assert confirmed == []
+
+
 def test_qos_0_is_confirmed_by_nobody_and_awaited_by_nobody() -> None:
     publisher, _ = connected_publisher()
     publisher.publish("t", b"1", qos=0)
