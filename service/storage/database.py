@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 import structlog
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import ConnStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.cancellation import notice_cancellation
 from service.domain.errors import ErrorCode, Rejected
-from service.storage.direct import DirectConnection, DirectPool
+from service.storage.direct import LOST, DirectConnection, DirectPool
 from service.storage.fence import FALLEN
 from service.use_cases.lease import LeaseLost
 
@@ -34,7 +35,7 @@ STORAGE_RETRY_AFTER_MS = 1_000
 
 
 _UNAVAILABLE = (
-    psycopg.OperationalError,
+    *LOST,
     psycopg.InterfaceError,
     PoolTimeout,
     TooManyRequests,
@@ -58,8 +59,8 @@ class StorageFault(Exception):
 def translated_errors(operation: str) -> Iterator[None]:
     """Turns "the database cannot do this now" into `Rejected(STORAGE_UNAVAILABLE)`.
 
-    Lost and refused connections, exhausted pools, shutdowns, full disks and
-    cancelled statements count; a fence that has fallen is a `LeaseLost`; any
+    Lost and refused connections, exhausted pools, shutdowns, full disks, read-only
+    servers and cancelled statements count; a fence that has fallen is a `LeaseLost`; any
     other refusal becomes a `StorageFault`.
     """
     try:
@@ -195,6 +196,10 @@ class Database:
         limit = asyncio.get_running_loop().call_later(_LONGEST_USE_S, _hang_up, connection)
         try:
             yield connection
+        except ReadOnlySqlTransaction:
+            # The pool makes another one in its place, which may find another server.
+            await connection.close()
+            raise
         finally:
             limit.cancel()
             # Autocommit: there is nothing to commit, and the pool itself rolls back what is left open.

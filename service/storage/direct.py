@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg.adapt import Transformer
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -28,6 +29,10 @@ _LONGEST_USE_S = 8.0
 """The server ends a slow statement itself; a server that has stopped cannot."""
 _QUICK_S = 0.005
 """What a statement takes that finds its rows in memory, with as much again for a busy machine."""
+
+LOST = (psycopg.OperationalError, ReadOnlySqlTransaction)
+"""After these errors a connection is of no use. One to a server that only reads is one to a standby, which a
+new connection may not reach any more, or to a server whose operator has no room left."""
 
 Parameter = Packed | PackedArray
 
@@ -103,7 +108,7 @@ class DirectConnection:
                 result = await self._run(connection, statement, parameters)
                 if result.status != ExecStatus.TUPLES_OK:
                     raise psycopg.errors.error_from_result(result)
-            except psycopg.OperationalError:
+            except LOST:
                 self.close()
                 notice_cancellation()
                 raise

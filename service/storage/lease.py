@@ -12,7 +12,7 @@ import psycopg
 import structlog
 
 from service.storage.arrays import Packed
-from service.storage.direct import DirectConnection
+from service.storage.direct import LOST, DirectConnection
 from service.storage.fence import Fence
 from service.use_cases.lease import LeaseLost
 
@@ -43,7 +43,7 @@ _CONNECT_S = 6.0
 _RENEWALS = 3
 """Renewals within the limit; all of them must fail to lose the lease."""
 
-_UNANSWERED = (psycopg.OperationalError, TimeoutError)
+_UNANSWERED = (*LOST, TimeoutError)
 
 
 class PostgresLease:

@@ -190,7 +190,23 @@ async def test_a_restarted_broker_is_found_again(stack: Stack, token: MintToken)
         await bob.next("newMessage")
 
 
-async def test_a_database_that_is_down_is_a_retryable_error_and_no_message(
+def _make_read_only(database: PostgreSQLServer, is_read_only: bool) -> None:
+    """For all sessions, those that are there included: as a provider does when a disk is nearly full."""
+    with psycopg.connect(database.url("postgres"), autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {is_read_only}")
+        connection.execute("SELECT pg_reload_conf()")
+    # A new session says what holds only when the postmaster has read it.
+    while True:
+        with psycopg.connect(database.url("postgres")) as connection:
+            (setting,) = connection.execute("SHOW default_transaction_read_only").fetchone() or (None,)
+        if setting == ("on" if is_read_only else "off"):
+            return
+
+
+@pytest.mark.parametrize("trouble", ["down", "read-only"])
+async def test_a_database_that_takes_nothing_is_a_retryable_error_and_no_message(
+    trouble: str,
     tmp_path: Path,
     broker: MosquittoServer,
     surroundings: Surroundings,
@@ -210,13 +226,19 @@ async def test_a_database_that_is_down_is_a_retryable_error_and_no_message(
             await alice.send("stored", recipientId="bob")
             await alice.next("messageSent")
             await bob.next("newMessage")
-            database.kill()
+            if trouble == "down":
+                database.kill()
+            else:
+                await asyncio.to_thread(_make_read_only, database, True)
             key = await alice.send("not yet", recipientId="bob")
             error = (await alice.next("error")).payload
             assert (error["code"], error["retryable"]) == ("STORAGE_UNAVAILABLE", True)
             assert error["retryAfterMs"] > 0
-            assert await asyncio.to_thread(service.get, "/readyz") is None
-            await asyncio.to_thread(database.start)
+            if trouble == "down":
+                assert await asyncio.to_thread(service.get, "/readyz") is None
+                await asyncio.to_thread(database.start)
+            else:
+                await asyncio.to_thread(_make_read_only, database, False)
             await _resend_until_sent(alice, key)
             await bob.until(lambda events: [event.payload["seq"] for event in events] == [1, 2])
     finally:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from service.domain.errors import Rejected
+from service.domain.errors import ErrorCode, Rejected
 from service.storage.database import Database, translated_errors
 
 _SIZE = 4
@@ -97,3 +97,25 @@ async def test_a_server_that_has_stopped_holds_no_connection(
                 await database.ping()
     finally:
         os.kill(stopped[0], signal.SIGCONT)
+
+
+async def test_a_server_that_only_reads_is_a_typed_error_and_its_connection_not_given_again(
+    database_url: str,
+) -> None:
+    database = Database(database_url, size=1)
+
+    async def create(*, is_read_only: bool) -> None:
+        with translated_errors("create"):
+            async with database.connection() as connection:
+                if is_read_only:
+                    await connection.execute("SET default_transaction_read_only = on")
+                await connection.execute("CREATE TABLE anything ()")
+
+    await database.open()
+    try:
+        with pytest.raises(Rejected) as refused:
+            await create(is_read_only=True)
+        assert refused.value.rejection.code is ErrorCode.STORAGE_UNAVAILABLE
+        await create(is_read_only=False)
+    finally:
+        await database.close()

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from devstack.ports import free_port
 from devstack.postgresql import PostgreSQLServer
@@ -111,6 +112,24 @@ async def test_while_the_server_is_away_nothing_is_lost_but_certainty(
         (await again).release()
     finally:
         server.stop()
+
+
+async def test_it_is_not_taken_at_a_server_that_only_reads(database_url: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    elsewhere = psycopg.conninfo.make_conninfo(database_url, dbname="postgres")
+    setting = "default_transaction_read_only"
+    lease = PostgresLease(database_url, name="patient", limit_s=3)
+    async with await psycopg.AsyncConnection.connect(elsewhere, autocommit=True) as connection:
+        await connection.execute(f"ALTER DATABASE {name} SET {setting} = on")
+        with capture_logs() as logs:
+            acquiring = asyncio.create_task(lease.acquire())
+            async with asyncio.timeout(10):
+                while not logs:
+                    await asyncio.sleep(0.01)
+        assert logs[0]["event"] == "lease_unanswered"
+        await connection.execute(f"ALTER DATABASE {name} RESET {setting}")
+    async with asyncio.timeout(10):
+        (await acquiring).release()
 
 
 async def test_it_is_taken_held_lost_and_taken_again_from_far_away(database_url: str) -> None:
