@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -82,6 +82,7 @@ class Inbound:
         *,
         typing: RelayTyping,
         presence: TrackPresence,
+        until_writable: Callable[[], Awaitable[object]],
         lane_limit: int,
     ) -> None:
         self._topics = topics
@@ -93,6 +94,7 @@ class Inbound:
         self._dead_letters = dead_letters
         self._typing = typing
         self._presence = presence
+        self._until_writable = until_writable
         self._parsed: dict[str, CommandTopic] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_CONCURRENT_READS)
@@ -237,6 +239,8 @@ class Inbound:
         result: SyncPage | Rejection
         try:
             async with self._reads:
+                # A page that cannot leave is not read: with a slow broker they would fill the memory.
+                await self._until_writable()
                 result = await self._sync(
                     request.user_id,
                     ConversationId(payload.conversation_id),

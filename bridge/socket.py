@@ -17,6 +17,8 @@ class LinkSocket(asyncio.Protocol):
     def __init__(self, on_data: Callable[[bytes], None]) -> None:
         self._on_data = on_data
         self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self.reads = 0
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends with the reason for the end of the link, always an exception."""
@@ -42,17 +44,24 @@ class LinkSocket(asyncio.Protocol):
         """See `asyncio.BaseProtocol`."""
         if not self.closed.done():
             self.closed.set_exception(exc or LinkLost("the broker closed the connection"))
+        self._writable.set()
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
         # Who cannot be answered is not read from: the broker then holds the rest.
+        self._writable.clear()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
+        self._writable.set()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    async def until_writable(self) -> None:
+        """Returns when the broker takes what is written, or the link has ended."""
+        await self._writable.wait()
 
     def write(self, data: bytes) -> None:
         """Sends everything, in the background where the socket is full."""

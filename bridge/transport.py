@@ -124,6 +124,12 @@ class BrokerLinks:
         if self.is_idle:
             self._idle.set()
 
+    async def until_writable(self) -> None:
+        """Returns when the broker takes what the session says, or there is no link to it."""
+        socket = self._sockets.get(self._session)
+        if socket is not None:
+            await socket.until_writable()
+
     async def drain(self) -> None:
         """Takes no more commands; returns when the broker has the answers to all that were taken."""
         self._session.drain()

@@ -105,6 +105,7 @@ class ActiveBridge:
             dead_letters,
             typing=self._typing,
             presence=self.presence,
+            until_writable=self.links.until_writable,
             lane_limit=of_user,
         )
 

@@ -74,6 +74,8 @@ class Door:
         outbound = Outbound(
             topics, self.session, [self.publisher], lambda: None, letters, on_sent=lambda *_: None
         )
+        self.writable = asyncio.Event()
+        self.writable.set()
         self.pipeline = pipeline or Pipeline()
         broken = cast(Any, Broken())
         limits = RateLimits(sends=sends or MemoryRateLimit(), commands=commands or MemoryRateLimit())
@@ -87,6 +89,7 @@ class Door:
             letters,
             typing=broken,
             presence=broken,
+            until_writable=self.writable.wait,
             lane_limit=lane_limit,
         )
         self._last_packet_id = 0
@@ -255,6 +258,25 @@ async def test_syncs_beyond_what_may_wait_are_busy_until_one_is_answered(
     ask(0)
     await until(lambda: len(door.session.out) >= 2)
     assert [error["code"] for error in door.written()[0]] == ["CONVERSATION_NOT_FOUND"]
+
+
+async def test_while_the_broker_takes_nothing_no_page_is_read_for_a_sync() -> None:
+    asked: list[object] = []
+
+    async def sync(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise Rejected(ErrorCode.CONVERSATION_NOT_FOUND, "none")
+
+    door = Door(sync=sync)
+    door.writable.clear()
+    body = {"conversationId": str(uuid4()), "afterSeq": 0}
+    door.publish("users/alice/commands/sync", json.dumps(body).encode())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert asked == []
+    door.writable.set()
+    await until(lambda: len(door.session.out) >= 2)
+    assert len(asked) == 1
 
 
 async def test_a_defect_in_counting_is_answered_and_the_lane_goes_on() -> None:
