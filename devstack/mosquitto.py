@@ -30,6 +30,8 @@ class JwtOptions:
     public_key_file: Path | None = None
     audience: str | None = None
     issuer: str | None = None
+    require_cid: bool = False
+    """Whether each user's token must name its client id."""
 
     def plugin_options(self) -> str:
         """The plugin_opt_jwt_* lines of the configuration.
@@ -43,6 +45,7 @@ class JwtOptions:
             "public_key_file": self.public_key_file,
             "audience": self.audience,
             "issuer": self.issuer,
+            "require_cid": "true" if self.require_cid else None,
         }
         lines = []
         for name, value in values.items():

@@ -7,6 +7,7 @@
 #   JWT_PUBLIC_KEY_FILE    RS256, ES256: a mounted PEM file, likewise
 #   JWT_AUDIENCE           checked where set
 #   JWT_ISSUER             checked where set
+#   JWT_REQUIRE_CID        true: each user's token must name its client id (claim cid)
 #   COMMANDS_PER_SECOND    of one user, up to 1000000; default 1000, 0 for no limit
 #   WAITING_COMMANDS       of all users for the service, up to 30000; see README.md
 #   TOPIC_ROOT             default chat/v1
@@ -32,6 +33,7 @@ option jwt_secret_file "${JWT_SECRET_FILE:-}"
 option jwt_public_key_file "${JWT_PUBLIC_KEY_FILE:-}"
 option jwt_audience "${JWT_AUDIENCE:-}"
 option jwt_issuer "${JWT_ISSUER:-}"
+option jwt_require_cid "${JWT_REQUIRE_CID:-}"
 option commands_per_second "${COMMANDS_PER_SECOND:-}"
 option waiting_commands "${WAITING_COMMANDS:-}"
 

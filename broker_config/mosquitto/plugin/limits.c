@@ -18,6 +18,9 @@
 #define TOLD_PER_SECOND 2
 #define TOLD_BURST_S 2
 #define COMMANDS_BURST_S 2
+/* Filters that a user's devices subscribe to or unsubscribe from: each is one at every connect. */
+#define FILTERS_PER_SECOND 10
+#define FILTERS_BURST_S 100
 #define LINES_PER_SECOND 10
 #define LINES_BURST_S 50
 
@@ -29,6 +32,7 @@ struct limits {
     struct rates *commands; /* NULL: not limited */
     struct rates *refusals;
     struct rates *told;
+    struct rates *filters;
     struct rates *lines; /* of the log, of one kind */
     /* By whether they are at QoS 0, where they pass by what waits at QoS 1. NULL: not limited. */
     struct backlog *backlogs[2];
@@ -44,6 +48,7 @@ struct limits *limits_new(const struct options *options)
     limits->topic_root = options->topic_root;
     limits->refusals = rates_new(REFUSALS_PER_SECOND, REFUSALS_BURST_S);
     limits->told = rates_new(TOLD_PER_SECOND, TOLD_BURST_S);
+    limits->filters = rates_new(FILTERS_PER_SECOND, FILTERS_BURST_S);
     limits->lines = rates_new(LINES_PER_SECOND, LINES_BURST_S);
     if (options->commands_per_second > 0) {
         limits->commands = rates_new(options->commands_per_second, COMMANDS_BURST_S);
@@ -51,7 +56,8 @@ struct limits *limits_new(const struct options *options)
     for (int i = 0; i < 2 && options->waiting_commands > 0; i++) {
         limits->backlogs[i] = backlog_new(options->waiting_commands);
     }
-    if (!limits->refusals || !limits->told || !limits->lines || (!limits->commands && options->commands_per_second)
+    if (!limits->refusals || !limits->told || !limits->filters || !limits->lines
+        || (!limits->commands && options->commands_per_second)
         || ((!limits->backlogs[0] || !limits->backlogs[1]) && options->waiting_commands)) {
         limits_free(limits);
         return NULL;
@@ -67,6 +73,7 @@ void limits_free(struct limits *limits)
     rates_free(limits->commands);
     rates_free(limits->refusals);
     rates_free(limits->told);
+    rates_free(limits->filters);
     rates_free(limits->lines);
     backlog_free(limits->backlogs[0]);
     backlog_free(limits->backlogs[1]);
@@ -111,6 +118,15 @@ bool limits_cut_off(struct limits *limits, const char *user, const struct mosqui
     limits_log(limits, "cut off", "disconnecting client %.300s: it goes on publishing what is refused",
                client_id_of(client));
     return true;
+}
+
+bool limits_on_filter(struct limits *limits, const char *user, const struct mosquitto *client)
+{
+    if (rates_pass(limits->filters, user, now_us())) {
+        return true;
+    }
+    limits_log(limits, "filters", "disconnecting client %.300s: its user subscribes without an end", client_id_of(client));
+    return false;
 }
 
 static void tell(struct limits *limits, const char *user, const struct mosquitto_evt_message *event, const char *code,

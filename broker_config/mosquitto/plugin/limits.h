@@ -20,6 +20,12 @@ __attribute__((format(printf, 3, 4))) void limits_log(struct limits *limits, con
  */
 bool limits_cut_off(struct limits *limits, const char *user, const struct mosquitto *client);
 
+/*
+ * Counts a filter that a user subscribes to or unsubscribes from. False when it is one too many, and the connection is
+ * to be ended: the broker takes a whole packet of them in one go, and looks at all that the session has for each.
+ */
+bool limits_on_filter(struct limits *limits, const char *user, const struct mosquitto *client);
+
 /* Whether the user was cut off a moment ago, and may neither connect nor publish. */
 bool limits_is_held(const struct limits *limits, const char *user);
 

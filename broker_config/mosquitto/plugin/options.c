@@ -24,6 +24,7 @@ struct texts {
     const char *public_key_file;
     const char *audience;
     const char *issuer;
+    const char *require_cid;
     const char *topic_root;
     const char *commands_per_second;
     const char *waiting_commands;
@@ -57,6 +58,7 @@ static bool collect(const struct mosquitto_opt *given, int count, struct texts *
         {"jwt_public_key_file", &texts->public_key_file},
         {"jwt_audience", &texts->audience},
         {"jwt_issuer", &texts->issuer},
+        {"jwt_require_cid", &texts->require_cid},
         {"topic_root", &texts->topic_root},
         {"commands_per_second", &texts->commands_per_second},
         {"waiting_commands", &texts->waiting_commands},
@@ -182,6 +184,10 @@ static bool read_scope(const struct texts *texts, struct token_rules *rules, str
 {
     if (texts->audience && strpbrk(texts->audience, "\"\\")) {
         return wrong(problem, "plugin_opt_jwt_audience has a quote or a backslash");
+    }
+    rules->requires_cid = texts->require_cid && strcmp(texts->require_cid, "true") == 0;
+    if (texts->require_cid && !rules->requires_cid && strcmp(texts->require_cid, "false") != 0) {
+        return wrong(problem, "plugin_opt_jwt_require_cid is true or false, not %s", texts->require_cid);
     }
     return copy(texts->audience, &rules->audience, problem) && copy(texts->issuer, &rules->issuer, problem);
 }

@@ -121,8 +121,14 @@ static int on_acl_check(int event_number, void *event_data, void *userdata)
     const struct mosquitto_evt_acl_check *event = event_data;
     struct plugin *plugin = userdata;
     struct caller caller;
+    const bool is_user = caller_from_username(mosquitto_client_username(event->client), &caller)
+                         && caller.role == ROLE_USER;
 
     (void)event_number;
+    if (is_user && (event->access == MOSQ_ACL_SUBSCRIBE || event->access == MOSQ_ACL_UNSUBSCRIBE)
+        && !limits_on_filter(plugin->limits, caller.subject, event->client)) {
+        return ENDS_THE_CONNECTION;
+    }
     if (may(plugin, event)) {
         return MOSQ_ERR_SUCCESS;
     }
@@ -132,8 +138,8 @@ static int on_acl_check(int event_number, void *event_data, void *userdata)
     limits_log(plugin->limits, "refused", "refused client %.300s to %s %.300s%s", client_id_of(event->client),
                event->access == MOSQ_ACL_SUBSCRIBE ? "subscribe to" : "publish to", event->topic ? event->topic : "",
                event->retain ? ", retained" : "");
-    if (event->access == MOSQ_ACL_WRITE && caller_from_username(mosquitto_client_username(event->client), &caller)
-        && caller.role == ROLE_USER && limits_cut_off(plugin->limits, caller.subject, event->client)) {
+    if (is_user && event->access == MOSQ_ACL_WRITE
+        && limits_cut_off(plugin->limits, caller.subject, event->client)) {
         return ENDS_THE_CONNECTION;
     }
     return MOSQ_ERR_ACL_DENIED;

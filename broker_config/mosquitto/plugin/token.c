@@ -152,8 +152,10 @@ static const char *bearer_refusal(jwt_t *jwt, struct token_claims *claims)
     return "the token's role is unknown";
 }
 
-static const char *client_id_refusal(jwt_t *jwt, const char *subject, const char *client_id)
+static const char *client_id_refusal(jwt_t *jwt, const struct token_rules *rules, const struct token_claims *claims,
+                                     const char *client_id)
 {
+    const char *subject = claims->subject;
     size_t subject_length = strlen(subject);
     const char *bound_id;
 
@@ -168,7 +170,7 @@ static const char *client_id_refusal(jwt_t *jwt, const char *subject, const char
     }
     switch (text_claim(jwt, "cid", &bound_id)) {
     case ABSENT:
-        return NULL;
+        return rules->requires_cid && claims->role == ROLE_USER ? "the token has no cid" : NULL;
     case PRESENT:
         if (strcmp(bound_id, client_id) == 0) {
             return NULL;
@@ -228,7 +230,7 @@ const char *token_refusal(const struct token_rules *rules, const char *token, co
         refusal = bearer_refusal(jwt, claims);
     }
     if (!refusal) {
-        refusal = client_id_refusal(jwt, claims->subject, client_id);
+        refusal = client_id_refusal(jwt, rules, claims, client_id);
     }
     jwt_free(jwt);
     return refusal;

@@ -16,6 +16,7 @@ struct token_rules {
     int key_length;
     char *audience; /* NULL: not checked */
     char *issuer;   /* NULL: not checked */
+    bool requires_cid; /* of users */
 };
 
 struct token_claims {

@@ -103,6 +103,15 @@ static bool is_name_or_plus(const char *level)
     return is_name(level) || strcmp(level, "+") == 0;
 }
 
+/* A session keeps each filter that it was given, so that of those that no event can have it keeps none. */
+static bool is_event_name_or_plus(const char *level)
+{
+    static const char LETTERS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    size_t length = strspn(level, LETTERS);
+
+    return strcmp(level, "+") == 0 || (length >= 1 && length <= EVENT_NAME_LIMIT && level[length] == '\0');
+}
+
 static bool is_own(const struct place *place, const char *subject)
 {
     return place->user_length == strlen(subject) && memcmp(place->user, subject, place->user_length) == 0;
@@ -127,7 +136,7 @@ static bool user_may(const struct place *place, enum action action, const char *
     case ACTION_PUBLISH:
         return place->area == AREA_COMMANDS && is_name(place->name);
     case ACTION_SUBSCRIBE:
-        return place->area == AREA_EVENTS && is_name_or_plus(place->name);
+        return place->area == AREA_EVENTS && is_event_name_or_plus(place->name);
     case ACTION_RECEIVE:
         return place->area == AREA_EVENTS && is_name(place->name);
     }

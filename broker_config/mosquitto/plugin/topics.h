@@ -7,6 +7,7 @@
 
 /* Longest user id, and so the longest `sub`, in bytes. */
 #define USER_ID_LIMIT 64
+#define EVENT_NAME_LIMIT 32
 
 enum role { ROLE_USER, ROLE_SERVICE, ROLE_PLATFORM };
 

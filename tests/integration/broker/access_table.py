@@ -86,7 +86,11 @@ MAY_NOT_PUBLISH = {
 }
 
 MAY_SUBSCRIBE = {
-    "user": ["chat/v1/users/alice/events/+", "chat/v1/users/alice/events/newMessage"],
+    "user": [
+        "chat/v1/users/alice/events/+",
+        "chat/v1/users/alice/events/newMessage",
+        f"chat/v1/users/alice/events/{'x' * 32}",
+    ],
     "service": [
         "chat/v1/users/+/commands/+",
         "$share/bridges/chat/v1/users/+/commands/+",
@@ -151,6 +155,9 @@ NOBODY_SUBSCRIBES = [
 
 MAY_NOT_SUBSCRIBE = {
     "user": [
+        f"chat/v1/users/alice/events/{'x' * 33}",
+        "chat/v1/users/alice/events/no.event",
+        "chat/v1/users/alice/events/event-1",
         "chat/v1/users/bob/events/+",
         "chat/v1/users/bob/events/newMessage",
         "chat/v1/users/alic/events/+",

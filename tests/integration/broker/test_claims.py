@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +153,17 @@ async def test_a_token_bound_to_a_client_id_is_good_for_no_other(
     broker: MosquittoServer, sign: Sign, bound_id: object, accepted: bool
 ) -> None:
     assert await answer(broker, login(sign(cid=bound_id))) == (0 if accepted else Mqtt5Client.refused)
+
+
+async def test_where_it_is_required_each_users_token_names_its_client_id(
+    make_broker: MakeBroker, jwt_options: JwtOptions, sign: Sign
+) -> None:
+    broker = make_broker(replace(jwt_options, require_cid=True))
+    broker.start()
+    assert await answer(broker, login(sign())) == Mqtt5Client.refused
+    assert await answer(broker, login(sign(cid="alice:web"))) == 0
+    service = sign(sub="messaging-service", role="service")
+    assert await answer(broker, login(service, "messaging-service:bridge")) == 0
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,10 @@ def with_lines(*lines: str) -> Callable[[str], str]:
             ["jwt_algorithm HS256", f"jwt_secret {SECRET}", 'jwt_audience say "hi"'],
             "plugin_opt_jwt_audience has a quote or a backslash.",
         ),
+        (
+            ["jwt_algorithm HS256", f"jwt_secret {SECRET}", "jwt_require_cid yes"],
+            "plugin_opt_jwt_require_cid is true or false, not yes.",
+        ),
         *[
             (
                 ["jwt_algorithm HS256", f"jwt_secret {SECRET}", f"topic_root {root}"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 from time import monotonic
 
@@ -14,7 +16,7 @@ from devstack.ports import LOOPBACK
 from tests.conftest import MintToken
 from tests.integration.broker.conftest import Enter, MakeBroker
 from tests.integration.broker.mqtt5_client import NOT_AUTHORIZED, TOO_MUCH, Mqtt5Client
-from tests.integration.broker.raw_client import ClosedError, Login
+from tests.integration.broker.raw_client import ClosedError, Login, RawClient
 
 ATTEMPTS = 50
 FLOOD = 3_000
@@ -202,3 +204,47 @@ async def test_a_flood_to_where_the_user_may_not_publish_is_cut_off_too(
     with pytest.raises(ClosedError):
         await flood()
     assert strict.log_file.read_text().count("refused client alice:web") <= 600
+
+
+async def subscribe_for_ever(device: RawClient, *filters: str) -> None:
+    while True:
+        await device.subscribe(*filters)
+
+
+async def unsubscribe_for_ever(device: Mqtt5Client, *filters: str) -> None:
+    while True:
+        await device.unsubscribe(*filters)
+
+
+async def test_who_subscribes_without_an_end_is_disconnected_and_nobody_else(
+    enter: Enter, strict: MosquittoServer
+) -> None:
+    """A packet of filters is one piece of work for the broker, and each is compared with all before it."""
+    alice, phone = [await enter("alice", device=name, broker=strict) for name in ("web", "phone")]
+    bob = await enter("bob", broker=strict)
+    names = ("".join(letters) for letters in itertools.product("abcdefghij", repeat=4))
+    filters = [f"chat/v1/users/alice/events/{name}" for name in names]
+    assert set(await alice.subscribe(*filters[:200])) == {1}
+    with pytest.raises(ClosedError):
+        await alice.subscribe(*filters)
+    # All devices of the user are counted together.
+    with pytest.raises(ClosedError):
+        await subscribe_for_ever(phone, "chat/v1/users/alice/events/+")
+    assert set(await bob.subscribe("chat/v1/users/bob/events/+")) == {1}
+    # And a moment later it is welcome again.
+    async with asyncio.timeout(10):
+        codes: list[int] = []
+        while not codes:
+            tablet = await enter("alice", device="tablet", broker=strict)
+            with contextlib.suppress(ClosedError):
+                codes = await tablet.subscribe("chat/v1/users/alice/events/+")
+    assert codes == [1]
+
+
+async def test_refused_and_undone_subscriptions_count_as_well(enter: Enter, strict: MosquittoServer) -> None:
+    alice, bob = [await enter(user, broker=strict) for user in ("alice", "bob")]
+    assert isinstance(bob, Mqtt5Client)
+    with pytest.raises(ClosedError):
+        await subscribe_for_ever(alice, *["chat/v1/users/alice/events/#"] * 100)
+    with pytest.raises(ClosedError):
+        await unsubscribe_for_ever(bob, *["chat/v1/users/bob/events/+"] * 100)
