@@ -27,6 +27,13 @@ from gateway.settings import GatewaySettings
 
 _log = structlog.get_logger("gateway")
 
+_LARGEST_BODY = 16 * 1024
+"""Bytes; the largest request holds a few ids."""
+_TOO_LARGE = Refusal(
+    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    code="PAYLOAD_TOO_LARGE",
+    message=f"the body has more than {_LARGEST_BODY} bytes",
+)
 _DEFECT = Refusal(
     status=HTTPStatus.INTERNAL_SERVER_ERROR,
     code="INTERNAL",
@@ -79,6 +86,7 @@ def create_app(settings: GatewaySettings, *, static_folder: Path = pages.STATIC_
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
     # The outermost comes last: what goes wrong further in still gets its headers and its line.
+    app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(DefectMiddleware)
     app.add_middleware(ResponseHeadersMiddleware, broker_websocket_url=settings.broker_websocket_url)
     app.add_middleware(AccessLogMiddleware)
@@ -141,12 +149,42 @@ async def _answer_http_error(_request: Request, error: Exception) -> JSONRespons
     """404, 405 and their like, from the framework."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status == _TOO_LARGE.status:
+        return error_response(_TOO_LARGE)
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         return error_response(
             Refusal(status=status, code="UNKNOWN_COMMAND", message="there is no such route")
         )
     code = "INVALID_PAYLOAD" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "INTERNAL"
     return error_response(Refusal(status=status, code=code, message=status.phrase))
+
+
+class BodyLimitMiddleware:
+    """Refuses what is too large without reading it: the framework reads a body before it knows the caller."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if int(declared) > _LARGEST_BODY:
+            await error_response(_TOO_LARGE)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_and_count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > _LARGEST_BODY:
+                raise HTTPException(_TOO_LARGE.status)
+            return message
+
+        await self._app(scope, receive_and_count, send)
 
 
 class DefectMiddleware:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
@@ -44,7 +46,7 @@ def alice(token: MintToken) -> dict[str, str]:
         ("POST", "/api/conversations", b'{"recipientId": "secret\\u0000"}'),
         ("POST", "/api/conversations", b'{"recipientId": "\\ud800"}'),
         ("POST", "/api/conversations", b"\xff\xfe"),
-        ("POST", "/api/conversations", b"[" * 100_000),
+        ("POST", "/api/conversations", b"[" * 10_000),
     ],
 )
 async def test_bad_requests_get_400_that_quotes_nothing(
@@ -62,3 +64,18 @@ async def test_bad_requests_get_400_that_quotes_nothing(
     assert answer.json()["error"]["retryable"] is False
     assert "secret" not in answer.text
     assert service.messaging.requests == []
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_that_is_too_large_is_not_read_whoever_sends_it(
+    is_chunked: bool, gateway: httpx.AsyncClient
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"[" * 1_024
+
+    content = chunks() if is_chunked else b"[" * 20 * 1_024
+    answer = await gateway.post("/api/conversations", content=content)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "PAYLOAD_TOO_LARGE"
+    assert answer.headers["x-content-type-options"] == "nosniff"

@@ -132,7 +132,17 @@ async def test_the_token_has_audience_and_issuer_when_they_are_set_and_no_device
     assert "cid" not in claims
 
 
-@pytest.mark.parametrize("body", [{}, {"userId": "a b"}, {"userId": ""}, {"userId": "a", "deviceId": "a:b"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"userId": "a b"},
+        {"userId": ""},
+        {"userId": "a", "deviceId": "a:b"},
+        # Its client ids would be the service's.
+        {"userId": "messaging-service"},
+    ],
+)
 async def test_a_token_for_nobody_is_refused(body: dict[str, str], gateway: httpx.AsyncClient) -> None:
     assert (await gateway.post("/api/dev/token", json=body)).status_code == 400
 
