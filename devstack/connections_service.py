@@ -128,7 +128,7 @@ def connected_pair(text: str) -> Pair:
 
 def is_serving(port: int) -> bool:
     """Whether the health service on the loopback port says so."""
-    with grpc.insecure_channel(f"{LOOPBACK}:{port}") as channel:
+    with grpc.insecure_channel(f"{LOOPBACK}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         request = health_pb2.HealthCheckRequest(service=_SERVICE_NAME)
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,17 +90,24 @@ class RunFolder:
             noted = json.loads(self._children_file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return 0
-        left = [
-            process_id
-            for process_id, started in noted
-            if processes.is_alive(process_id) and processes.start_time(process_id) == started
-        ]
+        left = _still_running(noted)
         if not processes.wait_until_gone(left, timeout_seconds=timeout_seconds):
             for process_id in left:
-                processes.end(process_id, signal.SIGTERM, timeout_seconds=timeout_seconds)
+                # Looked at again right before: the id of one that has ended meanwhile may be another's.
+                if process_id in _still_running(noted):
+                    processes.end(process_id, signal.SIGTERM, timeout_seconds=timeout_seconds)
         self._children_file.unlink()
         return len(left)
 
     @property
     def _children_file(self) -> Path:
         return self.path / "children.json"
+
+
+def _still_running(noted: Sequence[tuple[int, int]]) -> list[int]:
+    """Ids of those of the processes, each with its start, that run."""
+    return [
+        process_id
+        for process_id, started in noted
+        if processes.is_alive(process_id) and processes.start_time(process_id) == started
+    ]

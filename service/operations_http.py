@@ -43,12 +43,24 @@ def operations_app(readiness: Callable[[], Awaitable[Readiness]]) -> Starlette:
     )
 
 
+_LONGEST_FAREWELL_S = 1
+
+
 class OperationsServer(uvicorn.Server):
     """uvicorn inside our own event loop: the process's signals stay ours."""
 
     def __init__(self, app: Starlette, *, host: str, port: int) -> None:
         super().__init__(
-            uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off")
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                # Whoever has not read its answer by then keeps nothing from ending.
+                timeout_graceful_shutdown=_LONGEST_FAREWELL_S,
+            )
         )
 
     @contextlib.contextmanager

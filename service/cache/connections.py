@@ -268,11 +268,12 @@ class CachedConnections:
                 self._keep(pair, answer, asked_at, self._ttl(answer), _REFRESHED_FROM)
                 (connected if answer else ended).append(pair)
         if self._shared is not None:
+            if connected:
+                # First, while the answers are new: what changes meanwhile is marked for a short time only.
+                await self._shared.put(connected, True)
             for pair in ended:
                 # The shared answer is a positive one still, and would be believed to its end.
                 await self._shared.mark_changed(pair)
-            if connected:
-                await self._shared.put(connected, True)
 
     def _keep(self, pair: Pair, connected: bool, asked_at: float, lifetime: float, earliest: float) -> None:
         """Keeps an answer, to be refreshed when the share `earliest` of its life, or more, has passed."""

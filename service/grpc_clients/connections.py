@@ -35,6 +35,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 0),
+    # The service's token goes with each call; a proxy of the environment is for the outside.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

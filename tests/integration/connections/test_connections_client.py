@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from devstack.connections_service import Call, ConnectionsDirectory, serve
+from devstack.connections_service import Call, ConnectionsDirectory, is_serving, serve
 from devstack.ports import free_port
 from service.domain.errors import ErrorCode
 from service.domain.ids import UserId
@@ -70,6 +70,20 @@ async def test_it_tells_connections_from_strangers(world: World) -> None:
     assert await world.client.are_connected(BOB, ALICE) is True
     assert await world.client.are_connected(ALICE, CAROL) is False
     assert (rpcs("connected"), rpcs("not_connected")) == (connected + 2, not_connected + 1)
+
+
+async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    async with (
+        serve(ConnectionsDirectory([("alice", "bob")])) as port,
+        open_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        client = ConnectionsClient(channel, service_token=lambda: "service-token", deadline=5.0)
+        assert await client.are_connected(ALICE, BOB)
+        assert await asyncio.to_thread(is_serving, port)
 
 
 async def test_the_service_token_of_now_and_the_acting_user_are_forwarded(world: World) -> None:

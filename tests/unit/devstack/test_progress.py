@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -47,3 +48,17 @@ def test_a_failed_step_is_shown_and_not_swallowed() -> None:
     with pytest.raises(ValueError, match="reason"), Progress(stream).step("Redis"):
         raise ValueError("reason")
     assert "failed Redis" in stream.getvalue()
+
+
+def test_a_reader_that_is_gone_keeps_no_step_from_being_done() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = False
+    with open(write_end, "w", encoding="utf-8") as stream:
+        progress = Progress(stream)
+        progress.say()
+        with progress.step("Redis stopped"):
+            done = True
+        # What could not be written is still in the stream's own buffer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write_end)
+    assert done
