@@ -86,7 +86,9 @@ class Connection:
             await link.close()
             # Ends by itself once the link is closed and its last event was delivered.
             await asyncio.wait({reading})
-        reading.result()
+        # Cancelled by the library when the link could not be closed in time: that one is lost all the same.
+        if not reading.cancelled():
+            reading.result()
         return reason
 
     async def _until_end(self, link: Link, reading: asyncio.Task[None], token: str) -> str | None:

@@ -105,7 +105,8 @@ class Link:
 
         The library acknowledges events when they arrive, so a reader must not
         be cancelled while the connection lives, or it loses one: end the
-        connection (`close`) and read on until the iteration ends.
+        connection (`close`) and read on until the iteration ends. It ends with
+        `CancelledError` when the connection could not be closed in time.
         """
         with contextlib.suppress(aiomqtt.MqttError):
             async for message in self._client.messages:

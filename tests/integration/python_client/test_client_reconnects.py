@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,18 @@ import pytest
 
 from devstack.mosquitto import JwtOptions, MosquittoServer
 from devstack.ports import free_port
-from messaging_client import ClientClosed, MessageSent, MessagingClient, NewMessage, Status, StatusChange
+from messaging_client import (
+    ClientClosed,
+    LinkLost,
+    MessageSent,
+    MessagingClient,
+    NewMessage,
+    Status,
+    StatusChange,
+)
 from tests.asyncapi_schemas import validate_event
 from tests.conftest import MintToken
+from tests.faults.proxy import Direction, FaultProxy
 from tests.integration.python_client.conftest import MakeOptions, take
 from tests.integration.python_client.responder import Dropped, Responder, running_responder
 
@@ -141,6 +151,43 @@ async def test_tokens_are_replaced_before_they_expire_and_nothing_is_lost(
         received = await take(bob, len(sent))
     assert [event.seq for event in received if isinstance(event, NewMessage)] == [one.seq for one in sent]
     assert set(statuses.names) == {Status.CONNECTED, Status.CLOSED}
+
+
+async def test_a_link_that_takes_nothing_when_its_token_is_replaced_is_given_up(
+    mosquitto_server: MosquittoServer,
+    options: MakeOptions,
+    responder: Responder,
+    token: MintToken,
+    user: User,
+) -> None:
+    ahead = 3_600.0
+    lifetimes = iter([ahead + 2])
+
+    async def one_short_token() -> str:
+        return token(user("alice"), expires_in=next(lifetimes, 2 * ahead))
+
+    statuses = Statuses()
+    changes: dict[str, Any] = {
+        "token": one_short_token,
+        # For the client alone the first token is about to expire: the broker does not end the link.
+        "clock": lambda: time.time() + ahead,
+        "connect_timeout": 0.5,
+        "on_status": statuses,
+    }
+    async with (
+        FaultProxy(mosquitto_server.mqtt_port) as proxy,
+        MessagingClient(options(user("alice"), port=proxy.listen_port, **changes)) as alice,
+    ):
+        await alice.wait_connected()
+        proxy.hold(Direction.TO_SERVER)
+        with pytest.raises(LinkLost):
+            await alice.publish_command("sendMessage", bytes(16_000_000))
+        await statuses.wait_for(Status.RECONNECTING)
+        proxy.reset()
+        proxy.heal()
+        async with asyncio.timeout(20):
+            assert (await alice.send("hello", recipient_id=user("bob"))).text == "hello"
+    assert statuses.names[-2:] == [Status.CONNECTED, Status.CLOSED]
 
 
 async def test_events_of_a_short_absence_arrive_on_return(
