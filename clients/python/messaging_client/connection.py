@@ -96,6 +96,9 @@ class Connection:
             await link.subscribe(self._options.event_filter)
         except LinkLost as error:
             return str(error)
+        if link.lost.done():
+            # `_read` took it back before it was given.
+            return "the connection ended"
         renewal = renewal_delay(
             expires_at(token), self._options.clock(), self._options.renewal_margin, self._options.jitter
         )

@@ -1,0 +1,67 @@
+"""Which links the Python client gives to who publishes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from messaging_client import Backoff, MessagingClientOptions, Status, StatusChange
+from messaging_client import connection as connection_module
+from messaging_client.connection import Connection
+from messaging_client.link import Delivery, Link
+
+
+class _EndsBehindItsSubscription(Link):
+    """Is lost before whoever subscribed gets to know that it worked."""
+
+    def __init__(self) -> None:
+        self.session_id = "session"
+        self.lost = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+
+    async def subscribe(self, topic_filter: str) -> None:
+        self._ended.set()
+        await self.lost
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        await self._ended.wait()
+        for nothing in list[Delivery]():
+            yield nothing
+
+    async def close(self) -> None:
+        self._ended.set()
+
+
+async def test_a_link_that_ended_behind_its_subscription_is_given_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def open_link(options: MessagingClientOptions, token: str) -> Link:
+        return _EndsBehindItsSubscription()
+
+    async def token() -> str:
+        return "token"
+
+    monkeypatch.setattr(connection_module, "open_link", open_link)
+    told: asyncio.Queue[StatusChange] = asyncio.Queue()
+    options = MessagingClientOptions(
+        host="127.0.0.1",
+        port=1,
+        user_id="alice",
+        device_id="phone",
+        token=token,
+        reconnect=Backoff(initial=60, maximum=60),
+        on_status=told.put_nowait,
+    )
+    given: list[Link] = []
+    connection = Connection(options, lambda delivery: None, given.append)
+    running = asyncio.create_task(connection.run())
+    try:
+        async with asyncio.timeout(5):
+            assert await told.get() == StatusChange(status=Status.RECONNECTING, reason="the connection ended")
+        assert connection.current is None
+        assert given == []
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
