@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 _LOGGER = logging.getLogger("messaging_client")
+
+_Result = TypeVar("_Result")
 
 
 class Background:
     """Starts tasks and ends all of them."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
-    def start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None] | None:
+    def start(self, work: Coroutine[Any, Any, _Result], name: str) -> asyncio.Task[_Result] | None:
         """Runs the work in a task, unless the client is being closed."""
         if self._closed:
             work.close()
@@ -35,7 +38,7 @@ class Background:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _LOGGER.error("%s failed", task.get_name(), exc_info=task.exception())

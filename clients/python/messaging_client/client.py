@@ -114,7 +114,8 @@ class MessagingClient:
         time, in the order of the calls. With a state file the message is sent
         even when the caller stops waiting or the application ends.
 
-        Raises `ValueError` for arguments that cannot be sent at all.
+        Raises `ValueError` for arguments that cannot be sent at all, and
+        `sqlite3.Error` for what the state file cannot take.
         """
         session = self._open
         if (recipient_id is None) == (conversation_id is None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections import defaultdict
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -89,26 +90,27 @@ class Outbox:
     async def _keep(self, command: StoredCommand, kind: type[_Kept]) -> _Kept:
         if self._file is None:
             return await self._deliver(command, kind)
-        await self._file.add(command)
-        result: asyncio.Future[_Kept] = asyncio.get_running_loop().create_future()
-        # What is in the file is sent even if the caller stops waiting.
-        if self._background.start(self._settle(command, kind, result), command.name) is None:
+        # A task of its own: what is in the file is sent even if the caller stops waiting.
+        sending = self._background.start(self._add_and_deliver(self._file, command, kind), command.name)
+        if sending is None:
             raise ClientClosed("the client is closed")
-        return await result
+        await asyncio.wait({sending})
+        if sending.cancelled():
+            raise ClientClosed("the client was closed before the command was answered")
+        outcome = sending.result()
+        if isinstance(outcome, MessagingError):
+            raise outcome
+        return outcome
 
-    async def _settle(self, command: StoredCommand, kind: type[_Kept], result: asyncio.Future[_Kept]) -> None:
+    async def _add_and_deliver(
+        self, file: StateFile, command: StoredCommand, kind: type[_Kept]
+    ) -> _Kept | MessagingError:
+        """The answer, or why there is none: that is for the caller, if it still waits, not for the log."""
         try:
-            answer = await self._deliver(command, kind)
+            await file.add(command)
+            return await self._deliver(command, kind)
         except MessagingError as error:
-            if not result.done():
-                result.set_exception(error)
-        except asyncio.CancelledError:
-            if not result.done():
-                result.set_exception(ClientClosed("the client was closed before the command was answered"))
-            raise
-        else:
-            if not result.done():
-                result.set_result(answer)
+            return error
 
     async def _resume(self, command: StoredCommand) -> None:
         try:
@@ -136,5 +138,10 @@ class Outbox:
         return answer
 
     async def _forget(self, command: StoredCommand) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             await self._file.remove(command.key)
+        except sqlite3.Error:
+            # Its answer counts all the same: a command is safe to repeat.
+            _LOGGER.exception("a %s that was answered stays in the state file", command.name)
