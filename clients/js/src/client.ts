@@ -114,6 +114,10 @@ export class MessagingClient {
    * Its newest page is being read; or, with `afterSeq`, everything after a position that
    * the application has kept, as `message` events. Without a history that is also what
    * happens without `afterSeq`, from the conversation's start.
+   *
+   * `afterSeq` belongs before `start()`: the first event of a conversation makes the client follow it from there.
+   *
+   * @throws RangeError when `afterSeq` is before the position from which the client follows the conversation already.
    */
   conversation(conversationId: string, from: { readonly afterSeq?: number } = {}): Conversation {
     const conversation = this.#device.followed.follow(conversationId);

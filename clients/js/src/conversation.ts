@@ -137,10 +137,18 @@ export class Conversation {
     return this.#fetchNewest();
   }
 
-  /** Follows the conversation from after a position that the application has kept. */
+  /**
+   * Follows the conversation from after a position that the application has kept.
+   *
+   * @throws RangeError when it is followed from a later position on already.
+   */
   startAfter(seq: number): void {
+    const { newsAfter } = this.#timeline;
+    if (newsAfter !== undefined && seq < newsAfter) {
+      throw new RangeError(`afterSeq ${seq} comes too late: the conversation is followed from after ${newsAfter} on`);
+    }
     if (this.isLoaded) return;
-    this.#timeline.startAfter(seq);
+    this.#announce(this.#timeline.startAfter(seq));
     void this.#fetchNewest();
   }
 
@@ -215,6 +223,8 @@ export class Conversation {
     const covered = Math.max(this.#wanted, this.#timeline.heldBackUpTo);
     const page = await history.listMessages(this.conversationId);
     if (this.#closed) return;
+    // Followed from a position meanwhile: what is between that and this page would be left out.
+    if (this.isLoaded) return this.#syncOnce();
     this.#olderCursor = page.nextCursor;
     this.options.onFetched(page.messages);
     this.#announce(this.#timeline.mergeNewest(page.messages, covered));

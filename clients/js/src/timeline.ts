@@ -19,6 +19,7 @@ export class Timeline {
   #messages: Message[] = [];
   #heldBack = new Map<number, Message>();
   #lastSeq: number | undefined;
+  #newsAfter: number | undefined;
 
   /** Everything held, without a hole (a missing number was no message, but another change). */
   get messages(): readonly Message[] {
@@ -28,6 +29,11 @@ export class Timeline {
   /** Everything up to here is held or older than the oldest message; undefined before the first load. */
   get lastSeq(): number | undefined {
     return this.#lastSeq;
+  }
+
+  /** What follows this position is new to the user; undefined before the first load. */
+  get newsAfter(): number | undefined {
+    return this.#newsAfter;
   }
 
   get oldestSeq(): number | undefined {
@@ -46,7 +52,7 @@ export class Timeline {
 
   receive(message: Message): Received {
     // The first message of all needs no history before it.
-    if (this.#lastSeq === undefined && message.seq === 1) this.#lastSeq = 0;
+    if (this.#lastSeq === undefined && message.seq === 1) this.#begin(0);
     if (this.#lastSeq !== undefined && message.seq <= this.#lastSeq) return { appended: [], missing: false };
     this.#heldBack.set(message.seq, message);
     const appended = this.#release();
@@ -73,13 +79,15 @@ export class Timeline {
     // A live message from before the first page must not stand next to it with a hole between.
     const oldestFetched = isFirst ? Math.min(...fetched.map((message) => message.seq)) : 0;
     this.#messages.push(...all.filter((message) => message.seq >= oldestFetched));
-    this.#lastSeq = covered;
+    if (isFirst) this.#begin(covered);
+    else this.#lastSeq = covered;
     return [...(isFirst ? all.filter((message) => live.has(message.seq)) : all), ...this.#release()];
   }
 
-  /** Follows the conversation from after `seq` on; only before anything is held. */
-  startAfter(seq: number): void {
-    this.#lastSeq ??= seq;
+  /** Follows the conversation from after `seq` on; only before the first load. Returns what is new to the user. */
+  startAfter(seq: number): Message[] {
+    if (this.#lastSeq === undefined) this.#begin(seq);
+    return this.#release();
   }
 
   /** Takes a page of older history; returns how many messages were new. */
@@ -93,8 +101,12 @@ export class Timeline {
   /** Accepts the hole before the oldest held-back message: there is no history to fill it from. */
   skipHole(): Message[] {
     if (this.#heldBack.size === 0) return [];
-    this.#lastSeq = Math.min(...this.#heldBack.keys()) - 1;
-    return this.#release();
+    return this.startAfter(Math.min(...this.#heldBack.keys()) - 1);
+  }
+
+  #begin(seq: number): void {
+    this.#lastSeq = seq;
+    this.#newsAfter = seq;
   }
 
   #release(): Message[] {

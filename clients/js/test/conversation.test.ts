@@ -181,6 +181,56 @@ test("a position that the application has kept is where the events go on", async
   expect(positions(announced)).toEqual(range(13, 26));
 });
 
+test("a kept position that comes while the newest page is being read leaves nothing out", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history);
+  conversation.receive(messageAt(11));
+  conversation.receive(messageAt(25));
+  conversation.startAfter(12);
+  await settled();
+  expect(positions(announced)).toEqual(range(13, 25));
+  expect(positions(conversation.messages)).toEqual(range(13, 25));
+  expect(await conversation.loadOlder()).toBe(true);
+  expect(positions(conversation.messages)).toEqual(range(6, 25));
+});
+
+test("a kept position before what was told of is refused, not ignored", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history);
+  await conversation.load();
+  expect(() => conversation.startAfter(24)).toThrow("afterSeq 24 comes too late");
+  conversation.startAfter(25);
+  history.newest = 27;
+  conversation.resync();
+  await settled();
+  conversation.startAfter(25);
+  conversation.startAfter(27);
+  expect(positions(announced)).toEqual([26, 27]);
+});
+
+test("a kept position may be given again, whatever came since", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 25;
+  const { conversation, announced } = follow(history);
+  conversation.startAfter(12);
+  await settled();
+  conversation.startAfter(12);
+  conversation.startAfter(20);
+  expect(() => conversation.startAfter(11)).toThrow(RangeError);
+  await settled();
+  expect(positions(announced)).toEqual(range(13, 25));
+});
+
+test("without a history, a kept position before the first event is refused", async () => {
+  const { conversation } = follow(new ScriptedHistory(), false);
+  conversation.receive(messageAt(4));
+  await settled();
+  expect(() => conversation.startAfter(2)).toThrow(RangeError);
+  conversation.startAfter(3);
+});
+
 test("statuses follow the positions, step by step, and never go back", async () => {
   const { conversation, steps } = follow(new ScriptedHistory(), false);
   for (const seq of [1, 2, 3]) conversation.receive(messageAt(seq, { senderId: seq === 2 ? "bob" : "alice" }));
