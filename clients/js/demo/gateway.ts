@@ -4,8 +4,10 @@ export interface PageConfig {
   readonly development: boolean;
 }
 
+const PATIENCE_MS = 5000;
+
 export async function readConfig(): Promise<PageConfig> {
-  const response = await fetch("/api/config");
+  const response = await fetch("/api/config", { signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!response.ok) throw new Error(`HTTP ${response.status}`);
   return (await response.json()) as PageConfig;
 }
@@ -16,6 +18,7 @@ export async function developmentToken(userId: string, deviceId: string): Promis
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ userId, deviceId }),
+    signal: AbortSignal.timeout(PATIENCE_MS),
   });
   if (!response.ok) throw new Error(`No token: HTTP ${response.status}`);
   return ((await response.json()) as { token: string }).token;

@@ -11,7 +11,7 @@ export type ConnectionState =
   | { readonly status: "closed" };
 
 export interface ConnectionOptions extends Omit<LinkOptions, "token" | "will"> {
-  /** Called before each attempt; its failure counts as a failed attempt. */
+  /** Called before each attempt; its failure counts as a failed attempt, and so does taking longer than `connectTimeoutMs`. */
   readonly token: () => Promise<string>;
   /** Called before each attempt. */
   readonly will: () => LinkOptions["will"];
@@ -33,6 +33,7 @@ export class Connection {
   #started = false;
   #closed = false;
   #pause = new Pause();
+  #tokenLimit = new Pause();
   readonly #backoff: Backoff;
 
   constructor(private readonly options: ConnectionOptions) {
@@ -76,6 +77,7 @@ export class Connection {
   async close(): Promise<void> {
     this.#closed = true;
     this.#pause.end();
+    this.#tokenLimit.end();
     await this.#link?.close();
     this.#enter({ status: "closed" });
   }
@@ -92,7 +94,7 @@ export class Connection {
   async #connectOnce(): Promise<Error | undefined> {
     this.#enter({ status: "connecting" });
     try {
-      const token = await this.options.token();
+      const token = await this.#token();
       if (this.#closed) return undefined;
       this.#link = new Link({ ...this.options, token, will: this.options.will() });
       await this.#link.ready();
@@ -101,6 +103,19 @@ export class Connection {
       return error instanceof Error ? error : new Error(String(error));
     } finally {
       this.#link = undefined;
+    }
+  }
+
+  /** @throws Error when there is none in time, or the connection is closed meanwhile. */
+  async #token(): Promise<string> {
+    const token = this.options.token();
+    const tooLate = this.#tokenLimit.wait(this.options.connectTimeoutMs).then((): never => {
+      throw new Error("There was no token in time");
+    });
+    try {
+      return await Promise.race([token, tooLate]);
+    } finally {
+      this.#tokenLimit.end();
     }
   }
 

@@ -73,16 +73,25 @@ export class RestHistoryApi implements HistoryApi {
   }
 
   async #get<Body>(path: string): Promise<Body> {
-    const authorization = `Bearer ${await this.token()}`;
+    const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const authorization = `Bearer ${await this.#tokenBefore(signal)}`;
     let response: Response;
     try {
-      const signal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
       response = await fetch(this.baseUrl + path, { headers: { authorization }, signal });
     } catch (error) {
       throw new HistoryError(`The gateway does not answer: ${String(error)}`, 0, undefined);
     }
     if (!response.ok) throw await refusal(response);
     return (await response.json()) as Body;
+  }
+
+  #tokenBefore(limit: AbortSignal): Promise<string> {
+    const token = this.token();
+    const tooLate = new Promise<never>((_, reject) => {
+      const fail = (): void => reject(new HistoryError("There was no token in time", 0, undefined));
+      limit.addEventListener("abort", fail, { once: true });
+    });
+    return Promise.race([token, tooLate]);
   }
 }
 

@@ -12,7 +12,7 @@ export interface MessagingClientOptions {
   readonly userId: string;
   /** Stable per device: the broker's session and the outbox hang on it. No two connections may share it. */
   readonly deviceId: string;
-  /** A fresh JWT whose `sub` is `userId`; called before each attempt to connect. */
+  /** A fresh JWT whose `sub` is `userId`; called before each attempt to connect, and given up after `connectTimeoutMs`. */
   readonly token: () => Promise<string>;
   readonly topicRoot?: string;
   /** Scrolling back, the list of conversations and the last-seen of who is offline; the rest needs only MQTT. */

@@ -3,6 +3,8 @@ const REFRESH_AFTER_SHARE = 0.8;
 /** setTimeout takes 31 bits; a day is refresh enough for a token that lives longer. */
 const LONGEST_WAIT_MS = 24 * 60 * 60 * 1000;
 const SHORTEST_WAIT_MS = 1000;
+/** Who asks for a token waits for one that was asked for before, unless that has taken this long. */
+const SLOWEST_MINT_MS = 10_000;
 
 /**
  * How long a fresh JWT may be used before it should be replaced, in milliseconds.
@@ -34,7 +36,7 @@ export class TokenCache {
   /** A new token. */
   async fresh(): Promise<string> {
     const minted = this.mint();
-    const newest = { token: minted, goodUntil: Infinity };
+    const newest = { token: minted, goodUntil: this.now() + SLOWEST_MINT_MS };
     this.#newest = newest;
     try {
       const token = await minted;

@@ -43,6 +43,22 @@ test("the cache mints once for calls at the same time, and again when the token 
   expect(minted).toBe(2);
 });
 
+test("who asks later does not wait for a mint that never ends", async () => {
+  let now = 0;
+  let minted = 0;
+  const cache = new TokenCache(
+    () => ((minted += 1) === 1 ? new Promise<string>(() => undefined) : Promise.resolve("token")),
+    () => now,
+  );
+  void cache.current();
+  now = 9999;
+  void cache.current();
+  expect(minted).toBe(1);
+  now = 10_000;
+  expect(await cache.current()).toBe("token");
+  expect(minted).toBe(2);
+});
+
 test("a failed mint is not remembered", async () => {
   let isDown = true;
   const cache = new TokenCache(() => (isDown ? Promise.reject(new Error("down")) : Promise.resolve("token")));
