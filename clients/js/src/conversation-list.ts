@@ -12,7 +12,7 @@ export interface ConversationListOptions {
   readonly unreadAfter: (conversationId: string, seq: number) => number | undefined;
   /** The history could not be read; it is being tried again. */
   readonly onUnreachable: () => void;
-  /** The conversation has reached `summary.lastSeq`, as the history says. */
+  /** The conversation has reached `summary.lastSeq` at least, as the history says. */
   readonly onSummary: (summary: ConversationSummary) => void;
 }
 
@@ -22,6 +22,7 @@ export class ConversationList {
   #loaded = false;
   #refreshing: Promise<void> | undefined;
   #refreshAgain = false;
+  #isBehind = false;
   #closed = false;
   #pause = new Pause();
 
@@ -30,6 +31,11 @@ export class ConversationList {
   /** Whether the list was read at least once since the start. */
   get isLoaded(): boolean {
     return this.#loaded;
+  }
+
+  /** Reading is being retried: the history cannot be reached now. */
+  get isBehind(): boolean {
+    return this.#isBehind;
   }
 
   /** Latest activity first. */
@@ -97,10 +103,12 @@ export class ConversationList {
       this.#refreshAgain = false;
       try {
         await this.#refreshOnce(history);
+        this.#isBehind = false;
         // A request that came meanwhile may have asked for something newer than what was read.
         if (!this.#refreshAgain) return;
       } catch {
-        if (backoff.attempt === 0) this.options.onUnreachable();
+        if (!this.#isBehind) this.options.onUnreachable();
+        this.#isBehind = true;
         if (!this.#closed) await this.#pause.wait(backoff.next());
       }
     }
@@ -123,8 +131,10 @@ export class ConversationList {
     // A live message may have overtaken the answer.
     if (known === undefined || summary.lastSeq >= known.lastSeq) {
       this.#summaries.set(summary.conversationId, this.#withNewestRead(summary, known?.readSeq ?? 0));
-      this.options.onSummary(summary);
+    } else {
+      this.read(summary.conversationId, summary.readSeq ?? 0);
     }
+    this.options.onSummary(summary);
   }
 
   /** A read that we have heard of may have overtaken the answer as well. */

@@ -156,9 +156,9 @@ export class Device implements EventTakers {
     this.ownPresence.connected();
     this.receipts.connected();
     this.followed.wake();
-    // The list says what changed meanwhile; without one, every conversation has to be asked for.
-    if (this.options.history === undefined) this.followed.resync();
-    else void this.list.refresh();
+    // The list says what changed meanwhile; while there is none, every conversation has to be asked for.
+    if (this.options.history === undefined || this.list.isBehind) this.followed.resync();
+    void this.list.refresh();
   }
 
   #onDisconnected(): void {
@@ -195,9 +195,8 @@ export class Device implements EventTakers {
       this.outbox.linkRecipient(participant, summary.conversationId);
       this.#questions.ask(participant);
     }
-    // One that is followed tells of its messages itself, in order.
-    const isFollowed = this.followed.learn(summary, userId);
-    if (!isFollowed && lastMessage && lastMessage.senderId !== userId && summary.unreadCount > 0) {
+    const tellsItself = this.followed.learn(summary, userId);
+    if (!tellsItself && lastMessage && lastMessage.senderId !== userId && summary.unreadCount > 0) {
       this.receipts.got(lastMessage);
     }
   }

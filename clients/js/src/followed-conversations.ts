@@ -28,7 +28,7 @@ export class FollowedConversations {
     return conversation;
   }
 
-  /** What the list of conversations says of one that is followed; returns whether it is. */
+  /** What the list of conversations says of one; returns whether that one tells of its messages itself. */
   learn(summary: ConversationSummary, userId: string): boolean {
     const conversation = this.#conversations.get(summary.conversationId);
     if (conversation === undefined) return false;
@@ -38,7 +38,7 @@ export class FollowedConversations {
       this.options.onOwnPosition(summary.conversationId, summary.readSeq);
     }
     conversation.catchUp(summary.lastSeq);
-    return true;
+    return conversation.isLoaded;
   }
 
   /** Every device of the user gets every page: what it says of positions is good for all of them. */

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { ConversationList } from "../src/conversation-list.js";
 import type { HistoryApi } from "../src/history.js";
 import type { ConversationSummary } from "../src/protocol.js";
@@ -17,12 +17,14 @@ const SUMMARY: ConversationSummary = {
 
 /** A list of one conversation; `held`: whether others' messages can be counted here. */
 async function open(held: boolean) {
-  const server = { summary: SUMMARY, reads: 0 };
+  const server = { summary: SUMMARY, reads: 0, isDown: false };
+  const told: ConversationSummary[] = [];
   const history: HistoryApi = {
     listMessages: () => Promise.reject(new Error("not asked for here")),
     getConversation: () => Promise.reject(new Error("not asked for here")),
     listConversations: () => {
       server.reads += 1;
+      if (server.isDown) return Promise.reject(new Error("down"));
       return Promise.resolve({ conversations: [server.summary], nextCursor: null });
     },
   };
@@ -33,10 +35,10 @@ async function open(held: boolean) {
     unreadAfter: (_, seq) => (held ? (list.get("conversation-1")?.lastSeq ?? 0) - seq : undefined),
     onUnreachable: () => undefined,
     onChange: () => undefined,
-    onSummary: () => undefined,
+    onSummary: (summary) => told.push(summary),
   });
   await list.refresh();
-  return { list, server, unread: () => list.get("conversation-1")?.unreadCount };
+  return { list, server, told, unread: () => list.get("conversation-1")?.unreadCount };
 }
 
 test("reading the newest message leaves nothing unread; a message at the same moment stays unread", async () => {
@@ -67,4 +69,26 @@ test("an answer that a read has overtaken does not bring the badge back", async 
   list.read("conversation-1", 5);
   await list.refresh();
   expect(unread()).toBe(0);
+});
+
+test("an answer that a live message has overtaken tells of positions all the same", async () => {
+  const { list, server, told, unread } = await open(true);
+  list.add(messageAt(6));
+  expect(unread()).toBe(4);
+  server.summary = { ...SUMMARY, readSeq: 5, unreadCount: 0 };
+  await list.refresh();
+  expect(told.at(-1)).toEqual(server.summary);
+  expect(list.get("conversation-1")?.lastSeq).toBe(6);
+  expect(unread()).toBe(1);
+});
+
+test("whether the list can be read now is known from the first failure to the next answer", async () => {
+  const { list, server } = await open(true);
+  expect(list.isBehind).toBe(false);
+  server.isDown = true;
+  const refreshing = list.refresh();
+  await vi.waitFor(() => expect(list.isBehind).toBe(true));
+  server.isDown = false;
+  await refreshing;
+  expect(list.isBehind).toBe(false);
 });

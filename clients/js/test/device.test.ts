@@ -1,0 +1,82 @@
+import { expect, test, vi } from "vitest";
+import { Device } from "../src/device.js";
+import type { ServiceEvent } from "../src/events.js";
+import type { HistoryApi } from "../src/history.js";
+import type { StatusUpdate } from "../src/options.js";
+import type { ConversationSummary, Message } from "../src/protocol.js";
+import { messageAt } from "./messages.js";
+
+const CONVERSATION = "conversation-1";
+
+const SUMMARY: ConversationSummary = {
+  conversationId: CONVERSATION,
+  kind: "direct",
+  participantIds: ["alice", "bob"],
+  lastSeq: 5,
+  lastMessage: messageAt(5),
+  unreadCount: 3,
+  readSeq: 2,
+  createdAt: "2026-01-01T12:00:00.000000Z",
+};
+
+const NOTHING_MISSED: ServiceEvent = {
+  type: "syncPage",
+  page: { conversationId: CONVERSATION, messages: [], upToSeq: 5, positions: [], complete: true },
+};
+
+/** Alice's device: connected as far as its parts can tell, with a history of one conversation. */
+function open(stored: readonly Message[] = []) {
+  const gateway = { listIsDown: false };
+  const history: HistoryApi = {
+    listMessages: () => Promise.resolve({ messages: stored, nextCursor: null }),
+    listConversations: () =>
+      gateway.listIsDown
+        ? Promise.reject(new Error("down"))
+        : Promise.resolve({ conversations: [SUMMARY], nextCursor: null }),
+    getConversation: () => Promise.resolve(SUMMARY),
+  };
+  const device = new Device({
+    url: "ws://127.0.0.1:9",
+    userId: "alice",
+    deviceId: "laptop",
+    token: () => Promise.reject(new Error("not asked for here")),
+    history,
+  });
+  const published: string[] = [];
+  vi.spyOn(device.connection, "publish").mockImplementation((topic, _, correlation) => {
+    const command = topic.slice(topic.lastIndexOf("/") + 1);
+    published.push(command);
+    if (command === "sync") queueMicrotask(() => device.onAnswer(correlation, NOTHING_MISSED));
+    return Promise.resolve();
+  });
+  const statuses: StatusUpdate["status"][] = [];
+  device.emitter.on("status", ({ status }) => statuses.push(status));
+  const onState = (status: "connecting" | "connected"): void => device.connection["options"].onState({ status });
+  return { device, gateway, onState, published, statuses };
+}
+
+const answered = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
+
+const receiptOfBob = { conversationId: CONVERSATION, messageId: "message-1", seq: 1, userId: "bob", status: "READ", at: "now" } as const;
+
+test("a receipt alone does not keep what the list tells of from being marked as delivered", async () => {
+  const { device, published } = open();
+  device.onReceipt(receiptOfBob);
+  await device.list.refresh();
+  await vi.waitFor(() => expect(published).toContain("markAsDelivered"));
+  await device.close();
+});
+
+test("while the list cannot be read, each connection asks for what was missed", async () => {
+  const { device, gateway, onState, published } = open([messageAt(5)]);
+  await device.followed.follow(CONVERSATION).load();
+  gateway.listIsDown = true;
+  const syncs = (): number => published.filter((command) => command === "sync").length;
+  for (const connections of [1, 2, 3]) {
+    onState("connected");
+    await vi.waitFor(() => expect(syncs()).toBe(connections));
+    await answered();
+    onState("connecting");
+  }
+  await device.close();
+});
