@@ -182,7 +182,8 @@ export class Device implements EventTakers {
   #onFetched(messages: readonly Message[]): void {
     for (const message of messages) {
       // What is in the history is durable, even if its acknowledgement was lost.
-      if (message.senderId === this.options.userId) this.outbox.acknowledge(message);
+      const conversation = this.followed.follow(message.conversationId);
+      if (message.senderId === this.options.userId) this.outbox.acknowledge(conversation.withStatus(message));
       else this.receipts.got(message);
     }
   }

@@ -59,6 +59,15 @@ const answered = (): Promise<void> => new Promise((resolve) => setTimeout(resolv
 
 const receiptOfBob = { conversationId: CONVERSATION, messageId: "message-1", seq: 1, userId: "bob", status: "READ", at: "now" } as const;
 
+test("a message whose acknowledgement was lost is told with the status that it has reached", async () => {
+  const { device, statuses } = open([messageAt(1, { senderId: "alice" })]);
+  device.outbox.add({ conversationId: CONVERSATION }, "text 1", "key-1");
+  device.onReceipt(receiptOfBob);
+  await device.followed.follow(CONVERSATION).load();
+  expect(statuses).toEqual(["sending", "read"]);
+  await device.close();
+});
+
 test("a receipt alone does not keep what the list tells of from being marked as delivered", async () => {
   const { device, published } = open();
   device.onReceipt(receiptOfBob);
