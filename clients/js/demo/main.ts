@@ -38,4 +38,9 @@ function say(app: HTMLElement, title: string, words: string): void {
 }
 
 const app = document.getElementById("app");
-if (app) void start(app);
+if (app) {
+  start(app).catch((error: unknown) => {
+    console.error(error);
+    say(app, "The page can’t be started", "Reload it to try again. It needs a browser that lets it keep its data.");
+  });
+}

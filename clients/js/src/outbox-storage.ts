@@ -73,18 +73,27 @@ export class IndexedDbOutboxStorage implements OutboxStorage {
   }
 
   async close(): Promise<void> {
-    (await this.#opening)?.close();
+    const database = await this.#opening?.catch(() => undefined);
+    database?.close();
     this.#opening = undefined;
   }
 
+  /** The open database; one that did not open is tried again by the next call. */
   #database(): Promise<IDBDatabase> {
-    this.#opening ??= new Promise((resolve, reject) => {
+    this.#opening ??= this.#open().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    });
+    return this.#opening;
+  }
+
+  #open(): Promise<IDBDatabase> {
+    return new Promise((resolve, reject) => {
       const request = indexedDB.open(this.name, 1);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "clientMessageId" });
       request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error ?? new Error("IndexedDB did not open"));
     });
-    return this.#opening;
   }
 
   async #write(change: (store: IDBObjectStore) => unknown): Promise<void> {

@@ -13,7 +13,7 @@ export interface OutboxOptions {
   readonly storage: OutboxStorage;
   readonly publish: (entry: OutboxEntry) => Promise<void>;
   readonly onUpdate: (update: SendUpdate) => void;
-  /** Storage trouble: the message is still sent, but would not survive a reload. */
+  /** Storage trouble: messages are still sent, but would not survive a reload. */
   readonly onStorageError: (error: unknown) => void;
   /** How long to wait for an answer before resending, growing with each attempt. */
   readonly resend: BackoffLimits;
@@ -48,9 +48,14 @@ export class Outbox {
     return [...this.#entries.values()];
   }
 
-  /** Loads what an earlier run left behind; before the first `add`. */
+  /** Loads what an earlier run left behind, if the storage can be read; before the first `add`. */
   async restore(): Promise<void> {
-    const entries = await this.options.storage.load();
+    let entries: OutboxEntry[] = [];
+    try {
+      entries = await this.options.storage.load();
+    } catch (error) {
+      this.options.onStorageError(error);
+    }
     for (const entry of entries.sort((a, b) => a.order - b.order)) {
       this.#entries.set(entry.clientMessageId, entry);
       this.#order = Math.max(this.#order, entry.order);

@@ -1,5 +1,5 @@
 import "fake-indexeddb/auto";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { IndexedDbOutboxStorage, MemoryOutboxStorage, type OutboxEntry, type OutboxStorage } from "../src/outbox-storage.js";
 
 const entry: OutboxEntry = {
@@ -39,4 +39,19 @@ test("IndexedDB: entries are still there for the next page", async () => {
   await before.put(entry);
   await before.close();
   expect(await new IndexedDbOutboxStorage("reloaded").load()).toEqual([entry]);
+});
+
+test("IndexedDB: a database that did not open is opened again for what comes next", async () => {
+  const storage = new IndexedDbOutboxStorage("locked");
+  const open = vi.spyOn(indexedDB, "open").mockImplementation(() => {
+    throw new Error("locked");
+  });
+  await expect(storage.load()).rejects.toThrow("locked");
+  const refused = storage.put(entry);
+  await storage.close();
+  await expect(refused).rejects.toThrow("locked");
+  open.mockRestore();
+  await storage.put(entry);
+  expect(await storage.load()).toEqual([entry]);
+  await storage.close();
 });

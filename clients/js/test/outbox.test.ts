@@ -208,6 +208,21 @@ test("a storage that fails is told, and the message is sent all the same", async
   expect(bench.storageErrors).toHaveLength(1);
 });
 
+test("a storage that cannot be read is told, and the client goes on without what it has", async () => {
+  class LockedStorage extends MemoryOutboxStorage {
+    override load(): Promise<OutboxEntry[]> {
+      return Promise.reject(new Error("locked"));
+    }
+  }
+  const bench = new Bench(new LockedStorage());
+  await bench.outbox.restore();
+  expect(bench.storageErrors).toHaveLength(1);
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await settled();
+  expect(bench.published).toEqual(["a"]);
+});
+
 test("a message is published only after it is stored", async () => {
   let finish = (): void => undefined;
   class SlowStorage extends MemoryOutboxStorage {
