@@ -129,13 +129,16 @@ export class Receipts {
         const wanted = this.#read.get(conversationId);
         if (wanted === undefined || wanted === done) return;
         const isNewest = (): boolean => this.#read.get(conversationId) === wanted;
-        await this.options.requests.insist("markAsRead", { conversationId, lastReadMessageId: wanted.messageId }, isNewest);
+        try {
+          await this.options.requests.insist("markAsRead", { conversationId, lastReadMessageId: wanted.messageId }, isNewest);
+        } catch (error) {
+          // Closed, or refused for good: then the same mark may be asked for again later.
+          if (isNewest()) this.#read.delete(conversationId);
+          if (!(error instanceof CommandError)) return;
+          this.options.onRefused(error.error);
+        }
         done = wanted;
       }
-    } catch (error) {
-      // Closed, or refused for good: then the same mark may be asked for again later.
-      this.#read.delete(conversationId);
-      if (error instanceof CommandError) this.options.onRefused(error.error);
     } finally {
       this.#reading.delete(conversationId);
     }

@@ -122,3 +122,16 @@ test("a read mark refused for good is told, and may be made again", async () => 
   receipts.markRead("conversation-1", "message-5", 5);
   expect(marks()).toHaveLength(2);
 });
+
+test("a read mark refused for good leaves the newer one that waits", async () => {
+  const { receipts, requests, marks, published, refused } = open();
+  receipts.markRead("conversation-1", "message-5", 5);
+  receipts.markRead("conversation-1", "message-7", 7);
+  requests.refuse(published[0]?.requestId, { code: "MESSAGE_NOT_FOUND", message: "no", retryable: false });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(refused).toEqual(["MESSAGE_NOT_FOUND"]);
+  expect(marks()).toEqual(["markAsRead message-5", "markAsRead message-7"]);
+  requests.answer(published[1]?.requestId, answer("message-7", 7));
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(marks()).toHaveLength(2);
+});
