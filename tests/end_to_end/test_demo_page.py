@@ -169,6 +169,17 @@ async def test_a_reload_keeps_conversation_and_order(
     await keep_screenshot(page, f"conversation-{viewport}")
 
 
+async def test_an_address_with_oneself_opens_nobodys_conversation(
+    page_stack: PageStack, browser: Browser, token: MintToken
+) -> None:
+    await exchange(page_stack, token, 2)
+    page = await open_page(browser, f"{page_stack.page_url}/?user=bob&with=bob")
+    bob = Pane(page, "bob")
+    await expect(bob.root.get_by_test_id("unread-badge")).to_have_text("1")
+    await expect(bob.root.get_by_test_id("nothing-chosen")).to_be_visible()
+    await expect(bob.chat).to_have_count(0)
+
+
 async def test_the_page_recovers_from_a_killed_broker_and_sends_what_was_written_meanwhile(
     page_stack: PageStack, browser: Browser
 ) -> None:

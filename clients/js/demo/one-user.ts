@@ -26,7 +26,10 @@ export function showOneUser(app: HTMLElement, client: MessagingClient): void {
     history.pushState(null, "", url);
     open(peer);
   };
-  const chosen = (): string | undefined => new URLSearchParams(location.search).get("with") ?? undefined;
+  const chosen = (): string | undefined => {
+    const peer = new URLSearchParams(location.search).get("with");
+    return peer === null || peer === client.userId ? undefined : peer;
+  };
 
   addEventListener("popstate", () => open(chosen()));
   app.replaceChildren(shell);

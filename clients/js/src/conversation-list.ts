@@ -49,6 +49,7 @@ export class ConversationList {
 
   /** The direct conversation with another user, where there is one. */
   withUser(userId: string): ConversationSummary | undefined {
+    if (userId === this.options.userId) return undefined;
     return this.all.find(({ participantIds }) => participantIds.includes(userId));
   }
 

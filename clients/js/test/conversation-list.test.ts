@@ -92,3 +92,9 @@ test("whether the list can be read now is known from the first failure to the ne
   await refreshing;
   expect(list.isBehind).toBe(false);
 });
+
+test("nobody has a conversation with themselves", async () => {
+  const { list } = await open(true);
+  expect(list.withUser("bob")).toEqual(SUMMARY);
+  expect(list.withUser("alice")).toBeUndefined();
+});
