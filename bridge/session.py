@@ -58,8 +58,10 @@ class Session(Connection):
         self._link = 0
         self._draining = False
         self._unacknowledged: deque[Delivery] = deque()
-        self._held_stamp: str | None = None
-        """The latest one that came beyond the receive maximum."""
+        self._acknowledged = 0
+        """PUBACKs of all links."""
+        self._held_stamps: deque[tuple[int, str]] = deque()
+        """Those that came beyond the receive maximum, each with the number of PUBACKs that it waits for."""
         self.handlers |= {mqtt5.PublishPacket: self._on_publish, mqtt5.SubAckPacket: self._on_suback}
 
     @property
@@ -80,7 +82,7 @@ class Session(Connection):
         super().link_lost()
         self._link += 1
         self._unacknowledged.clear()
-        self._held_stamp = None
+        self._held_stamps.clear()
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Queues one SUBSCRIBE at QoS 1 for all filters; `Subscribed` or `Refused` follows.
@@ -127,13 +129,10 @@ class Session(Connection):
             packet_id = waiting.popleft().packet_id
             assert packet_id is not None
             self.out.append(mqtt5.PubAckPacket(packet_id).write())
-        if self._held_stamp is not None and not self._is_overfull:
-            stamp, self._held_stamp = self._held_stamp, None
-            self._say_back(stamp)
-
-    @property
-    def _is_overfull(self) -> bool:
-        return len(self._unacknowledged) > self._options.receive_maximum
+            self._acknowledged += 1
+        held = self._held_stamps
+        while held and held[0][0] <= self._acknowledged:
+            self._say_back(held.popleft()[1])
 
     def drain(self) -> None:
         """Takes no more deliveries: unacknowledged, they stay with the broker for the next link."""
@@ -161,9 +160,10 @@ class Session(Connection):
         stamps = [value for name, value in properties if name == _STAMP]
         if not stamps or len(stamps[-1]) > _LONGEST_STAMP:
             return
+        beyond = len(self._unacknowledged) - self._options.receive_maximum
         # What is never acknowledged waits for nothing, and the plugin counts it by itself.
-        if delivery.packet_id is not None and self._is_overfull:
-            self._held_stamp = stamps[-1]
+        if delivery.packet_id is not None and beyond > 0:
+            self._held_stamps.append((self._acknowledged + beyond, stamps[-1]))
         else:
             self._say_back(stamps[-1])
 
