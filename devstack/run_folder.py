@@ -90,12 +90,10 @@ class RunFolder:
             noted = json.loads(self._children_file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return 0
-        left = _still_running(noted)
+        left = list(_still_running(noted))
         if not processes.wait_until_gone(left, timeout_seconds=timeout_seconds):
-            for process_id in left:
-                # Looked at again right before: the id of one that has ended meanwhile may be another's.
-                if process_id in _still_running(noted):
-                    processes.end(process_id, signal.SIGTERM, timeout_seconds=timeout_seconds)
+            for process_id in _still_running(noted):
+                processes.end(process_id, signal.SIGTERM, timeout_seconds=timeout_seconds)
         self._children_file.unlink()
         return len(left)
 
@@ -104,10 +102,11 @@ class RunFolder:
         return self.path / "children.json"
 
 
-def _still_running(noted: Sequence[tuple[int, int]]) -> list[int]:
-    """Ids of those of the processes, each with its start, that run."""
-    return [
-        process_id
-        for process_id, started in noted
-        if processes.is_alive(process_id) and processes.start_time(process_id) == started
-    ]
+def _still_running(noted: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Ids of those of the processes, each with its start, that run; each is looked at when its turn comes.
+
+    The id of one that has ended meanwhile may be another's.
+    """
+    for process_id, started in noted:
+        if processes.is_alive(process_id) and processes.start_time(process_id) == started:
+            yield process_id

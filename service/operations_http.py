@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+_LONGEST_FAREWELL_S = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
@@ -41,9 +43,6 @@ def operations_app(readiness: Callable[[], Awaitable[Readiness]]) -> Starlette:
     return Starlette(
         routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
     )
-
-
-_LONGEST_FAREWELL_S = 1
 
 
 class OperationsServer(uvicorn.Server):

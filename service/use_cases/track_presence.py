@@ -199,10 +199,9 @@ class TrackPresence:
                 await self._work.wait()
 
     async def _settle(self, user: UserId, wish: _Wish) -> None:
-        memory = self._remembered.get(user)
-        was_shown = wish.was_shown or (memory is not None and memory.is_shown)
+        was_present = wish.was_present or user in self._remembered
+        was_shown = wish.was_shown or self._is_shown(user)
         outlook = await self._store.inspect(user, was_shown=was_shown)
-        was_present = wish.was_present or memory is not None
         if outlook.real is PresenceState.OFFLINE and not was_present and outlook.is_hidden is None:
             return
         # Nobody is shown by what the store believes alone: an instance may have ended that was to hide it.
@@ -234,11 +233,10 @@ class TrackPresence:
             self._on_gone(user)
         elif noted.is_told:
             self._remember(user)
-        forgotten = None if is_here else self._remembered.get(user)
-        if noted.is_newcomer or not noted.is_told or forgotten is not None or is_unknown:
+        forgotten = not is_here and user in self._remembered
+        if noted.is_newcomer or not noted.is_told or forgotten or is_unknown:
             newcomers = frozenset((report.session_id,)) if noted.is_newcomer else frozenset[str]()
-            was_shown = forgotten is not None and forgotten.is_shown
-            self._want(user, _Wish(is_unknown, newcomers, forgotten is not None, was_shown))
+            self._want(user, _Wish(is_unknown, newcomers, forgotten, forgotten and self._is_shown(user)))
 
     def _want(self, user: UserId, wish: _Wish) -> None:
         known = self._waiting.get(user)
@@ -254,11 +252,15 @@ class TrackPresence:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(), UTC)
 
+    def _is_shown(self, user: UserId) -> bool:
+        """Whether others were told that the user is here, as far as this instance remembers."""
+        memory = self._remembered.get(user)
+        return memory is not None and memory.is_shown
+
     def _remember(self, user: UserId, *, is_shown: bool | None = None) -> None:
         """For one lease from now; whether it is shown stays as it was unless that is said, too."""
         if is_shown is None:
-            known = self._remembered.get(user)
-            is_shown = known is not None and known.is_shown
+            is_shown = self._is_shown(user)
         self._remembered[user] = _Memory(self._clock() + self._lease, is_shown)
         self._remembered.move_to_end(user)
         if len(self._remembered) > _MAX_REMEMBERED:

@@ -94,21 +94,20 @@ static int on_basic_auth(int event_number, void *event_data, void *userdata)
     return MOSQ_ERR_SUCCESS;
 }
 
-static bool may(const struct plugin *plugin, const struct mosquitto_evt_acl_check *event)
+static bool may(const struct plugin *plugin, const struct caller *caller, const struct mosquitto_evt_acl_check *event)
 {
     const char *root = plugin->options.topic_root;
-    struct caller caller;
 
-    if (!event->topic || !caller_from_username(mosquitto_client_username(event->client), &caller)) {
+    if (!event->topic) {
         return false;
     }
     switch (event->access) {
     case MOSQ_ACL_READ:
-        return topic_is_allowed(root, &caller, ACTION_RECEIVE, event->topic);
+        return topic_is_allowed(root, caller, ACTION_RECEIVE, event->topic);
     case MOSQ_ACL_WRITE:
-        return !event->retain && topic_is_allowed(root, &caller, ACTION_PUBLISH, event->topic);
+        return !event->retain && topic_is_allowed(root, caller, ACTION_PUBLISH, event->topic);
     case MOSQ_ACL_SUBSCRIBE:
-        return topic_is_allowed(root, &caller, ACTION_SUBSCRIBE, event->topic);
+        return topic_is_allowed(root, caller, ACTION_SUBSCRIBE, event->topic);
     case MOSQ_ACL_UNSUBSCRIBE:
         return true; /* only ever its own subscriptions */
     default:
@@ -121,15 +120,15 @@ static int on_acl_check(int event_number, void *event_data, void *userdata)
     const struct mosquitto_evt_acl_check *event = event_data;
     struct plugin *plugin = userdata;
     struct caller caller;
-    const bool is_user = caller_from_username(mosquitto_client_username(event->client), &caller)
-                         && caller.role == ROLE_USER;
+    const bool is_known = caller_from_username(mosquitto_client_username(event->client), &caller);
+    const bool is_user = is_known && caller.role == ROLE_USER;
 
     (void)event_number;
     if (is_user && (event->access == MOSQ_ACL_SUBSCRIBE || event->access == MOSQ_ACL_UNSUBSCRIBE)
         && !limits_on_filter(plugin->limits, caller.subject, event->client)) {
         return ENDS_THE_CONNECTION;
     }
-    if (may(plugin, event)) {
+    if (is_known && may(plugin, &caller, event)) {
         return MOSQ_ERR_SUCCESS;
     }
     if (event->access == MOSQ_ACL_READ) {

@@ -2,18 +2,7 @@ import { expect, test, vi } from "vitest";
 import { ConversationList } from "../src/conversation-list.js";
 import type { HistoryApi } from "../src/history.js";
 import type { ConversationSummary } from "../src/protocol.js";
-import { messageAt } from "./messages.js";
-
-const SUMMARY: ConversationSummary = {
-  conversationId: "conversation-1",
-  kind: "direct",
-  participantIds: ["alice", "bob"],
-  lastSeq: 5,
-  lastMessage: messageAt(5),
-  unreadCount: 3,
-  readSeq: 2,
-  createdAt: "2026-01-01T12:00:00.000000Z",
-};
+import { messageAt, SUMMARY } from "./messages.js";
 
 /** A list of one conversation; `held`: whether others' messages can be counted here. */
 async function open(held: boolean) {

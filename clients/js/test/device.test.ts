@@ -3,21 +3,10 @@ import { Device } from "../src/device.js";
 import type { ServiceEvent } from "../src/events.js";
 import type { HistoryApi } from "../src/history.js";
 import type { StatusUpdate } from "../src/options.js";
-import type { ConversationSummary, Message } from "../src/protocol.js";
-import { messageAt } from "./messages.js";
+import type { Message } from "../src/protocol.js";
+import { messageAt, SUMMARY } from "./messages.js";
 
-const CONVERSATION = "conversation-1";
-
-const SUMMARY: ConversationSummary = {
-  conversationId: CONVERSATION,
-  kind: "direct",
-  participantIds: ["alice", "bob"],
-  lastSeq: 5,
-  lastMessage: messageAt(5),
-  unreadCount: 3,
-  readSeq: 2,
-  createdAt: "2026-01-01T12:00:00.000000Z",
-};
+const CONVERSATION = SUMMARY.conversationId;
 
 const NOTHING_MISSED: ServiceEvent = {
   type: "syncPage",

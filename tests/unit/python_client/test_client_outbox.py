@@ -18,17 +18,9 @@ from messaging_client.background import Background
 from messaging_client.requests import Requester
 from messaging_client.sending import Outbox
 from messaging_client.state_file import StateFile, StoredCommand
+from tests.unit.python_client.answers import SENT
 
 _Kind = TypeVar("_Kind", MessageSent, MessageRead)
-_SENT = MessageSent(
-    message_id="m",
-    conversation_id="c",
-    seq=1,
-    sender_id="alice",
-    text="x",
-    timestamp=datetime(2025, 1, 1, tzinfo=UTC),
-    client_message_id="k",
-)
 _READ = MessageRead(
     conversation_id="c", message_id="m", user_id="alice", seq=1, read_at=datetime(2025, 1, 1, tzinfo=UTC)
 )
@@ -44,7 +36,7 @@ class _Service:
         self.asked.append(command)
         if b"refused" in payload:
             raise CommandRejected("NOT_CONNECTED", "why", retryable=False)
-        answer = _SENT if kind is MessageSent else _READ
+        answer = SENT if kind is MessageSent else _READ
         assert isinstance(answer, kind)
         return answer
 
@@ -109,7 +101,7 @@ async def test_an_answer_is_told_though_the_file_cannot_forget_the_command(
     box: _Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(StateFile, "remove", _full)
-    assert await box.send() is _SENT
+    assert await box.send() is SENT
     assert await box.mark_as_read() is _READ
     with pytest.raises(CommandRejected):
         await box.send("refused")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
-from messaging_client import ClientClosed, CommandError, MessageSent, MessagingClient, MessagingClientOptions
+from messaging_client import ClientClosed, CommandError, MessagingClient, MessagingClientOptions
 from messaging_client.commands import encode_command
 from messaging_client.requests import Answers
 from messaging_client.sending import Lanes, place_of
+from tests.unit.python_client.answers import SENT
 
 
 async def _no_token() -> str:
@@ -19,23 +18,14 @@ async def _no_token() -> str:
 _OPTIONS = MessagingClientOptions(
     host="127.0.0.1", port=1, user_id="alice", device_id="phone", token=_no_token
 )
-_SENT = MessageSent(
-    message_id="m",
-    conversation_id="c",
-    seq=1,
-    sender_id="alice",
-    text="x",
-    timestamp=datetime(2025, 1, 1, tzinfo=UTC),
-    client_message_id="k",
-)
 _ERROR = CommandError(code="PAYLOAD_TOO_LARGE", message="why", retryable=False, command="sendMessage")
 
 
 async def test_an_answer_reaches_who_waits_for_its_key() -> None:
     answers = Answers()
     mine, other = answers.expect("k"), answers.expect("other")
-    answers.offer(_SENT, None)
-    assert mine.result() is _SENT
+    answers.offer(SENT, None)
+    assert mine.result() is SENT
     assert not other.done()
 
 
@@ -51,11 +41,11 @@ async def test_an_error_without_key_is_recognised_by_its_correlation_data() -> N
 async def test_second_and_late_answers_are_ignored() -> None:
     answers = Answers()
     waiting = answers.expect("k")
-    answers.offer(_SENT, b"k")
+    answers.offer(SENT, b"k")
     answers.offer(_ERROR, b"k")
-    assert waiting.result() is _SENT
+    assert waiting.result() is SENT
     answers.forget("k")
-    answers.offer(_SENT, b"k")
+    answers.offer(SENT, b"k")
 
 
 async def test_one_conversation_has_one_lane_once_its_names_are_known_to_be_the_same() -> None:
