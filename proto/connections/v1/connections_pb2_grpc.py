@@ -5,7 +5,7 @@ import warnings
 
 from proto.connections.v1 import connections_pb2 as proto_dot_connections_dot_v1_dot_connections__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ConnectionsServiceStub:
+class ConnectionsServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -41,7 +41,7 @@ class ConnectionsServiceStub:
                 _registered_method=True)
 
 
-class ConnectionsServiceServicer:
+class ConnectionsServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def IsConnected(self, request, context):
@@ -69,7 +69,7 @@ def add_ConnectionsServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ConnectionsService:
+class ConnectionsService(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

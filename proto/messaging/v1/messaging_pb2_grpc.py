@@ -5,7 +5,7 @@ import warnings
 
 from proto.messaging.v1 import messaging_pb2 as proto_dot_messaging_dot_v1_dot_messaging__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class MessagingServiceStub:
+class MessagingServiceStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -81,7 +81,7 @@ class MessagingServiceStub:
                 _registered_method=True)
 
 
-class MessagingServiceServicer:
+class MessagingServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def GetMessageHistory(self, request, context):
@@ -206,7 +206,7 @@ def add_MessagingServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class MessagingService:
+class MessagingService(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
