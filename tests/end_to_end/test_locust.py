@@ -44,7 +44,7 @@ def test_every_message_of_a_run_is_acknowledged_and_received(bench: BenchStack, 
         f"--limit={name}_p99_ms=10000" for name in ("received", "delivered", "read", "history", "list")
     ]
     code, output = run(
-        locust_command(bench, [*_USERS, "--run-time=8s", f"--json-file={tmp_path / 'stats'}", *limits])
+        locust_command(bench, [*_USERS, _RUN_TIME, f"--json-file={tmp_path / 'stats'}", *limits])
     )
     assert code == 0, output
     entries: list[dict[str, Any]] = json.loads((tmp_path / "stats.json").read_text())
@@ -75,7 +75,7 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
     page.start()
     try:
         host = f"--host=http://{LOOPBACK}:{page.program.port}"
-        code, output = run([*_LOCUST, host, *_USERS, "--run-time=8s", "--limit=acknowledged_p99_ms=-1"])
+        code, output = run([*_LOCUST, host, *_USERS, _RUN_TIME, "--limit=acknowledged_p99_ms=-1"])
     finally:
         page.stop()
     assert code == 1, output
@@ -87,9 +87,7 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
 def test_messages_without_an_answer_are_sent_again_and_fail_the_run(bench: BenchStack) -> None:
     bench.stop_service()
     try:
-        code, output = run(
-            locust_command(bench, [*_USERS, "--run-time=8s", "--resend-after=0.5", "--drain=1"])
-        )
+        code, output = run(locust_command(bench, [*_USERS, _RUN_TIME, "--resend-after=0.5", "--drain=1"]))
     finally:
         bench.start_service()
     assert code == 1, output
@@ -100,7 +98,7 @@ def test_messages_without_an_answer_are_sent_again_and_fail_the_run(bench: Bench
 
 def test_the_command_starts_a_stack_and_ends_with_the_exit_code_of_locust() -> None:
     module = [sys.executable, "-m", "loadtests.locust"]
-    code, output = run([*module, *_USERS, "--run-time=8s", "--limit=acknowledged=1000000"])
+    code, output = run([*module, *_USERS, _RUN_TIME, "--limit=acknowledged=1000000"])
     assert code == 1, output
     assert "FAILED acknowledged " in output
     assert "ok     unacknowledged" in output
