@@ -144,7 +144,7 @@ async def outcome(channel: grpc.aio.Channel, method: str, request: bytes) -> grp
         if await call.code() is grpc.StatusCode.NOT_FOUND:
             assert await call.details() == request.decode()
         return await call.code()
-    first, last = dict(await call.initial_metadata()), dict(await call.trailing_metadata())
+    first, last = await call.initial_metadata(), await call.trailing_metadata()
     assert (first["x-first"], first["x-same"], last["x-last"]) == (request.decode(), "same", request.decode())
     return await call.code()
 
