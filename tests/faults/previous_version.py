@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -32,10 +33,18 @@ def prepare() -> str | None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     with tarfile.open(fileobj=BytesIO(archive)) as files:
         files.extractall(FOLDER, filter="data")
+    _generate_stubs()
     before, now = (len(list(folder.glob("*.sql"))) for folder in (_schema(FOLDER), SCHEMA))
     if before != now - 1:
         return f"the version before {newest.name} has {before} migrations, this one {now}"
     return None
+
+
+def _generate_stubs() -> None:
+    """From its own contract: those of its time need the packages of its time."""
+    protos = [str(path.relative_to(FOLDER)) for path in FOLDER.glob("proto/*/v1/*.proto")]
+    protoc = (sys.executable, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--grpc_python_out=.")
+    subprocess.run([*protoc, *protos], cwd=FOLDER, stdin=subprocess.DEVNULL, check=True)
 
 
 def _schema(folder: Path) -> Path:
