@@ -5,9 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 from devstack.python_server import REPOSITORY
@@ -31,8 +29,8 @@ def prepare() -> str | None:
     except (OSError, subprocess.CalledProcessError) as error:
         return f"no history of the repository: {error}"
     shutil.rmtree(FOLDER, ignore_errors=True)
-    with tarfile.open(fileobj=BytesIO(archive)) as files:
-        files.extractall(FOLDER, filter="data")
+    FOLDER.mkdir(parents=True)
+    subprocess.run(["tar", "--extract", "--directory", str(FOLDER)], input=archive, check=True)
     _generate_stubs()
     before, now = (len(list(folder.glob("*.sql"))) for folder in (_schema(FOLDER), SCHEMA))
     if before != now - 1:
