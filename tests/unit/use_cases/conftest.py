@@ -1,4 +1,4 @@
-"""The pipeline, running."""
+"""The pipeline, running, and the users whose presence is told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from tests.unit.use_cases.pipeline_bench import Bench, running
+from tests.unit.use_cases.presence_world import BOB, CAROL, ONLINE, World
 
 
 @pytest_asyncio.fixture
@@ -14,3 +15,13 @@ async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with running(made):
         yield made
+
+
+@pytest_asyncio.fixture
+async def world() -> World:
+    """Bob and Carol are here."""
+    world = World()
+    await world.says(BOB, ONLINE)
+    await world.says(CAROL, ONLINE)
+    world.news()
+    return world
