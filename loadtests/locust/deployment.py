@@ -84,6 +84,8 @@ class Deployment:
             raise NotConfigured("give --jwt-secret, --token-url or --host (a gateway in development)")
         if min(options.message_rate, options.resend_after, options.give_up_after) <= 0:
             raise NotConfigured("--message-rate, --resend-after and --give-up-after must be positive")
+        if options.messages is not None and options.messages <= 0:
+            raise NotConfigured("--messages must be positive")
         try:
             pairs = read_pairs(Path(options.pairs), part=part, parts=parts) if options.pairs else None
         except (OSError, ValueError) as error:
@@ -140,6 +142,7 @@ def add_options(parser: Parser) -> None:
         "--pairs",
         "file of connected users, two ids a line (default: fresh users, whom all must be connected to)",
     )
+    add("--messages", "end a run without a page when so many messages are acknowledged", type=int)
     add("--message-rate", "messages a second of each chatter (default: 1)", type=float, default=1.0)
     add(
         "--resend-after",

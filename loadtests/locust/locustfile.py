@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +13,18 @@ from grpc.experimental import gevent as grpc_gevent  # type: ignore[attr-defined
 from locust import events, log
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from loadtests.locust.chatter import Chatter
 from loadtests.locust.deployment import Deployment, NotConfigured, add_options, thresholds_of
 from loadtests.locust.history_reader import HistoryReader, open_stub
 from loadtests.locust.stage import Stage, StagedUser
-from loadtests.locust.thresholds import judge
+from loadtests.locust.thresholds import acknowledged, judge
 
 __all__ = ["Chatter", "HistoryReader"]
+
+_COUNT_SECONDS = 0.1
+"""How often messages are counted for `--messages`."""
 
 
 def _add_options(parser: LocustArgumentParser, **_: Any) -> None:
@@ -58,6 +63,21 @@ def _set_stage(environment: Environment, **_: Any) -> None:
         HistoryReader.stub = stub
 
 
+def _end_after_messages(environment: Environment, **_: Any) -> None:
+    """Where the run is ended: in the only process, or in the master."""
+    runner, options = environment.runner, _options(environment)
+    if runner is None or isinstance(runner, WorkerRunner) or not options.headless or options.messages is None:
+        return
+    # A greenlet: Locust has patched the standard library.
+    threading.Thread(target=_quit_after, args=(runner, options.messages), daemon=True).start()
+
+
+def _quit_after(runner: Runner, messages: int) -> None:
+    while acknowledged(runner.stats.entries) < messages:
+        time.sleep(_COUNT_SECONDS)
+    runner.quit()
+
+
 def _judge(environment: Environment, **_: Any) -> None:
     """Prints every threshold and decides on the exit code."""
     runner = environment.runner
@@ -86,6 +106,7 @@ def _listen() -> None:
         (events.init_command_line_parser, _add_options),
         (events.init, _check_options),
         (events.test_start, _set_stage),
+        (events.test_start, _end_after_messages),
         (events.quitting, _judge),
     ):
         add: Callable[[Callable[..., None]], object] = hook.add_listener

@@ -130,6 +130,12 @@ def judge(thresholds: Iterable[Threshold], entries: Entries) -> list[Verdict]:
     return [Verdict(threshold=threshold, value=_value(threshold, entries)) for threshold in thresholds]
 
 
+def acknowledged(entries: Entries) -> int:
+    """Messages that are known to be durable."""
+    entry = entries.get((Measure.ACKNOWLEDGED, CHAT))
+    return entry.num_requests - entry.num_failures if entry else 0
+
+
 def with_limits(thresholds: Sequence[Threshold], changes: Iterable[str]) -> list[Threshold]:
     """The table with other limits (`name=value`); raises `ValueError` for a name it does not have."""
     table = {threshold.name: threshold for threshold in thresholds}

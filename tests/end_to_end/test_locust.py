@@ -17,9 +17,10 @@ from loadtests.locust.__main__ import LOCUSTFILE, locust_command
 from loadtests.stack import BenchStack, bench_stack
 
 _LOCUST = (sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless")
-_USERS = ("--users=10", "--spawn-rate=10", "--only-summary")
-# Time for ten users to connect, and to send some, on a machine that the tests share.
-_RUN_TIME = "--run-time=8s"
+_USERS = ("--users=10", "--spawn-rate=10", "--only-summary", "--message-rate=4")
+_MESSAGES = 100
+# The time is only what ends a run that does not get so far.
+_UNTIL_SENT = (f"--messages={_MESSAGES}", "--run-time=40s")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_every_message_of_a_run_is_acknowledged_and_received(bench: BenchStack, 
         f"--limit={name}_p99_ms=10000" for name in ("received", "delivered", "read", "history", "list")
     ]
     code, output = run(
-        locust_command(bench, [*_USERS, _RUN_TIME, f"--json-file={tmp_path / 'stats'}", *limits])
+        locust_command(bench, [*_USERS, *_UNTIL_SENT, f"--json-file={tmp_path / 'stats'}", *limits])
     )
     assert code == 0, output
     entries: list[dict[str, Any]] = json.loads((tmp_path / "stats.json").read_text())
@@ -60,6 +61,7 @@ def test_every_message_of_a_run_is_acknowledged_and_received(bench: BenchStack, 
         "GetMessageHistory",
     ):
         assert done.get(name, 0) > 0, output
+    assert _MESSAGES <= done["sendMessage to messageSent"] < 5 * _MESSAGES
 
 
 def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_rest(
@@ -75,7 +77,7 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
     page.start()
     try:
         host = f"--host=http://{LOOPBACK}:{page.program.port}"
-        code, output = run([*_LOCUST, host, *_USERS, _RUN_TIME, "--limit=acknowledged_p99_ms=-1"])
+        code, output = run([*_LOCUST, host, *_USERS, *_UNTIL_SENT, "--limit=acknowledged_p99_ms=-1"])
     finally:
         page.stop()
     assert code == 1, output
@@ -85,9 +87,11 @@ def test_a_threshold_that_is_exceeded_fails_the_run_and_the_gateway_says_the_res
 
 
 def test_messages_without_an_answer_are_sent_again_and_fail_the_run(bench: BenchStack) -> None:
+    # Time for ten users to connect and to send, on a machine that the tests share.
+    arguments = [*_USERS, "--run-time=8s", "--resend-after=0.5", "--drain=1"]
     bench.stop_service()
     try:
-        code, output = run(locust_command(bench, [*_USERS, _RUN_TIME, "--resend-after=0.5", "--drain=1"]))
+        code, output = run(locust_command(bench, arguments))
     finally:
         bench.start_service()
     assert code == 1, output
@@ -98,7 +102,7 @@ def test_messages_without_an_answer_are_sent_again_and_fail_the_run(bench: Bench
 
 def test_the_command_starts_a_stack_and_ends_with_the_exit_code_of_locust() -> None:
     module = [sys.executable, "-m", "loadtests.locust"]
-    code, output = run([*module, *_USERS, _RUN_TIME, "--limit=acknowledged=1000000"])
+    code, output = run([*module, *_USERS, *_UNTIL_SENT, "--limit=acknowledged=1000000"])
     assert code == 1, output
     assert "FAILED acknowledged " in output
     assert "ok     unacknowledged" in output

@@ -52,6 +52,7 @@ def test_tls_and_ports_follow_from_the_scheme() -> None:
         (_STACK[:1], "give --jwt-secret, --token-url or --host"),
         (["--broker-url=http://127.0.0.1", _STACK[1]], "is not a URL with ws"),
         ([*_STACK, "--message-rate=0"], "must be positive"),
+        ([*_STACK, "--messages=0"], "--messages must be positive"),
         ([*_STACK, "--pairs=/nowhere/pairs"], "--pairs: .*No such file"),
     ],
 )

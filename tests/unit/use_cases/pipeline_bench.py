@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from service.domain.conversation import direct_conversation
+from service.domain.errors import ErrorCode, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, MessageId, UserId
+from service.domain.message import Draft
 from service.domain.receipts import Mark
 from service.use_cases.authorize import Authorize
 from service.use_cases.commit_commands import CommitCommands, Result
 from service.use_cases.mark_position import MarkCommand
-from service.use_cases.send_message import SendCommand
+from service.use_cases.ports import Committed
+from service.use_cases.send_message import SendCommand, Sent
 from service.use_cases.set_preferences import SetPreferences
 from service.use_cases.shedding import Shedding
 from tests.fakes import MemoryConversations, MemoryMessages, MemoryPreferences
@@ -125,3 +128,31 @@ async def running(bench: Bench) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+
+
+class _PoisonedMessages(MemoryMessages):
+    """Refuses, as a database would refuse a row, every batch with the word poison in it."""
+
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
+        if any("poison" in draft.text for draft in drafts):
+            raise RuntimeError("refused")
+        return await super().append(drafts)
+
+
+def poisoned(bench: Bench) -> Bench:
+    """The same bench, before it runs: its database refuses every batch with the word poison in it."""
+    bench.messages = _PoisonedMessages(bench.conversations)
+    bench.pipeline._writer = bench.messages
+    return bench
+
+
+def code(result: Result) -> ErrorCode:
+    """Of a command that was refused."""
+    assert isinstance(result, Rejection)
+    return result.code
+
+
+def seq(result: Result) -> int:
+    """Of a message that was committed."""
+    assert isinstance(result, Sent)
+    return result.message.seq

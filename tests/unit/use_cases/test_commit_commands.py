@@ -14,22 +14,20 @@ from service.domain.conversation import direct_conversation
 from service.domain.errors import ErrorCode, Rejected, Rejection
 from service.domain.ids import ClientMessageId, ConversationId, UserId
 from service.domain.message import Draft
-from service.use_cases.commit_commands import Result
 from service.use_cases.ports import Committed
 from service.use_cases.send_message import Sent
 from service.use_cases.set_preferences import SetPreferencesCommand
-from tests.fakes import MemoryMessages
-from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, DAVE, Bench, running
-
-
-def code(result: Result) -> ErrorCode:
-    assert isinstance(result, Rejection)
-    return result.code
-
-
-def seq(result: Result) -> int:
-    assert isinstance(result, Sent)
-    return result.message.seq
+from tests.unit.use_cases.pipeline_bench import (
+    ALICE,
+    BOB,
+    CAROL,
+    DAVE,
+    Bench,
+    code,
+    poisoned,
+    running,
+    seq,
+)
 
 
 async def test_the_first_message_opens_the_conversation(bench: Bench) -> None:
@@ -171,19 +169,8 @@ async def test_a_defect_in_authorization_is_answered_and_the_lane_goes_on(bench:
     assert seq((await bench.until(2))["two"]) == 1
 
 
-class PoisonedMessages(MemoryMessages):
-    """Refuses, as a database would refuse a row, every batch with the word poison in it."""
-
-    async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
-        if any("poison" in draft.text for draft in drafts):
-            raise RuntimeError("refused")
-        return await super().append(drafts)
-
-
 async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
-    bench = Bench()
-    bench.messages = PoisonedMessages(bench.conversations)
-    bench.pipeline._writer = bench.messages
+    bench = poisoned(Bench())
     async with running(bench):
         bench.send("warm")
         await bench.until(1)
@@ -195,9 +182,7 @@ async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
 
 
 async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
-    bench = Bench()
-    bench.messages = PoisonedMessages(bench.conversations)
-    bench.pipeline._writer = bench.messages
+    bench = poisoned(Bench())
     async with running(bench):
         bench.send("warm")
         await bench.until(1)
@@ -212,65 +197,6 @@ async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
     assert stored == list(range(2, 513))
     # Each of nine halvings commits one half without the poison.
     assert len(bench.messages.batches) == 1 + 9
-
-
-async def test_what_finds_no_room_is_busy_at_once_and_leaves_the_rest_in_order() -> None:
-    bench = Bench(waiting_limit=3)
-    bench.send("warm")
-    async with running(bench):
-        await bench.until(1)
-        for text in "abcde":
-            bench.send(text)
-        assert [ticket for ticket, _ in bench.results[1:]] == ["d", "e"]
-        results = await bench.until(6)
-        for refused in "de":
-            assert code(results[refused]) is ErrorCode.BUSY
-            assert (results[refused].retry_after_ms or 0) > 0  # type: ignore[union-attr]
-        assert [seq(results[text]) for text in "abc"] == [2, 3, 4]
-        for text in "de":
-            bench.send(f"{text} again")
-        again = await bench.until(8)
-    assert [seq(again[f"{text} again"]) for text in "de"] == [5, 6]
-
-
-async def test_one_user_leaves_room_for_the_others() -> None:
-    narrow = Bench(waiting_limit=4, of_one_user=2)
-    async with running(narrow):
-        narrow.send("warm")
-        narrow.send("warm too", sender=CAROL, target=BOB)
-        await narrow.until(2)
-        for text in "abc":
-            narrow.send(text)
-        narrow.send("of carol", sender=CAROL, target=BOB)
-        results = await narrow.until(6)
-    assert code(results["c"]) is ErrorCode.BUSY
-    assert isinstance(results["of carol"], Sent)
-
-
-async def test_a_lane_holds_only_so_many_and_everything_in_it_is_answered() -> None:
-    bench = Bench(of_one_user=3)
-    async with running(bench):
-        gate = bench.directory.gates[ALICE] = asyncio.Event()
-        for text in "abcde":
-            bench.send(text)
-        assert [(ticket, code(result)) for ticket, result in bench.results] == [
-            ("d", ErrorCode.BUSY),
-            ("e", ErrorCode.BUSY),
-        ]
-        gate.set()
-        results = await bench.until(5)
-    assert [seq(results[text]) for text in "abc"] == [1, 2, 3]
-
-
-async def test_room_is_free_again_after_commits_that_failed() -> None:
-    broken = Bench(waiting_limit=1)
-    broken.messages = PoisonedMessages(broken.conversations)
-    broken.pipeline._writer = broken.messages
-    async with running(broken):
-        for number, text in enumerate(("warm", "poison", "good"), start=1):
-            broken.send(text)
-            await broken.until(number)
-    assert [type(result) for _, result in broken.results] == [Sent, Rejection, Sent]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
