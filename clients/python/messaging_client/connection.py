@@ -31,6 +31,8 @@ class Connection:
         self._deliver = deliver
         self._connected = connected
         self._link: Link | None = None
+        self._up_since: float | None = None
+        """On the event loop's clock, of the newest link; None before its subscription was answered."""
         self._closed = False
         self._changed = asyncio.Event()
         """Set while there is a link, and for good once closed."""
@@ -57,15 +59,15 @@ class Connection:
         self._tell(Status.CLOSED)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. The pauses grow as long as no link lasts, however long each attempt takes."""
         loop = asyncio.get_running_loop()
         attempt = 0
         while True:
-            began = loop.time()
+            self._up_since = None
             reason = await self._serve_one_link()
             if reason is None:
                 continue
-            if loop.time() - began >= _STABLE_SECONDS:
+            if self._up_since is not None and loop.time() - self._up_since >= _STABLE_SECONDS:
                 attempt = 0
             self._tell(Status.RECONNECTING, reason)
             await asyncio.sleep(self._options.reconnect.delay(attempt, self._options.jitter))
@@ -103,6 +105,7 @@ class Connection:
             expires_at(token), self._options.clock(), self._options.renewal_margin, self._options.jitter
         )
         self._link = link
+        self._up_since = asyncio.get_running_loop().time()
         self._changed.set()
         self._connected(link)
         self._tell(Status.CONNECTED)

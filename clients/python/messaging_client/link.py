@@ -4,7 +4,8 @@ What is peculiar about aiomqtt 2.5.1 and handled here: a full queue drops
 messages silently (ours is unlimited); a publish that waits for its PUBACK does
 not notice that the connection is gone; connecting happens in a thread, so that
 a cancelled connect would leave a socket and a task behind; a connect that the
-broker never answers leaves them, too.
+broker never answers leaves them, too; its socket options do not reach the socket
+below a WebSocket.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ async def open_link(options: MessagingClientOptions, token: str) -> Link:
     session_id = uuid4().hex
     client = _client(options, token, session_id)
     await _enter(client)
+    _send_at_once(client)
     return Link(client, options.connect_timeout, session_id)
 
 
@@ -165,12 +167,21 @@ def _client(options: MessagingClientOptions, token: str, session_id: str) -> aio
         max_queued_incoming_messages=0,
         max_queued_outgoing_messages=0,
         max_inflight_messages=_IN_FLIGHT,
-        # Applies to TCP; small packets would wait for the peer's delayed ACK.
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         logger=_LOGGER,
     )
     client.pending_calls_threshold = sys.maxsize
     return client
+
+
+def _send_at_once(client: aiomqtt.Client) -> None:
+    """Without this a small packet behind another one waits up to 40 ms for the broker's delayed ACK."""
+    connected = client._client.socket()
+    if connected is None:
+        # Lost again already, which the link's reader tells.
+        return
+    # A copy of the descriptor: over TLS and WebSocket this is not a socket but has one.
+    with socket.fromfd(connected.fileno(), socket.AF_INET, socket.SOCK_STREAM) as below:
+        below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 async def _enter(client: aiomqtt.Client) -> None:

@@ -57,7 +57,7 @@ class MessagingClientOptions:
     session_expiry: int = 86_400
     """How long the broker keeps events for a client that is away."""
     connect_timeout: float = 10.0
-    """For the token, and for the broker's answers to CONNECT and SUBSCRIBE, each."""
+    """For the token, the broker's answers to CONNECT and SUBSCRIBE, and `list_conversations`, each."""
     renewal_margin: float = 60.0
     """A client reconnects with a fresh token up to this long before the old one expires."""
 

@@ -52,9 +52,11 @@ class Repair:
         failures = 0
         while not link.lost.done():
             try:
-                listed = await self._options.list_conversations()
+                async with asyncio.timeout(self._options.connect_timeout):
+                    listed = await self._options.list_conversations()
             except Exception as error:
-                # Whatever the application's callback raises. Until it works, every conversation is asked for.
+                # Whatever the application's callback raises, or that it took too long. Until it works,
+                # every conversation is asked for.
                 _LOGGER.warning("the conversation list failed: %s", type(error).__name__)
                 if failures == 0:
                     self._doubt(self._inbox.known())

@@ -30,7 +30,8 @@ class Lanes:
 
     def lane(self, place: str) -> asyncio.Lock:
         """The lane of a place: `place_of` a user or a conversation."""
-        return self._locks[place]
+        conversation_id = self._conversations.get(place)
+        return self._locks[place if conversation_id is None else place_of(conversation_id=conversation_id)]
 
     def same(self, place: str, conversation_id: str) -> None:
         """The place of a user turned out to be this conversation."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -39,6 +40,28 @@ async def test_a_message_is_acknowledged_and_reaches_the_other_user(
     assert isinstance(received, NewMessage)
     assert (sent.text, sent.seq, sent.sender_id) == ("hello \U0001f600 مرحبا", 1, user("alice"))
     assert (received.message_id, received.text, received.seq) == (sent.message_id, sent.text, 1)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websockets"])
+async def test_small_packets_do_not_wait_for_each_other(
+    transport: Literal["tcp", "websockets"],
+    mosquitto_server: MosquittoServer,
+    options: MakeOptions,
+    user: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[socket.socket] = []
+    connect = socket.create_connection
+
+    def create_connection(*arguments: Any, **keywords: Any) -> socket.socket:
+        opened.append(connect(*arguments, **keywords))
+        return opened[-1]
+
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    port = mosquitto_server.mqtt_port if transport == "tcp" else mosquitto_server.websocket_port
+    async with MessagingClient(options(user("alice"), transport=transport, port=port)) as alice:
+        await alice.wait_connected()
+        assert [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in opened] == [1]
 
 
 async def test_an_unanswered_message_is_sent_again_with_the_same_id(

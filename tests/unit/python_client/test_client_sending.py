@@ -61,6 +61,14 @@ async def test_one_conversation_has_one_lane_once_its_names_are_known_to_be_the_
     assert lanes.lane(place_of(recipient_id="c")) is not by_user
 
 
+async def test_two_lanes_of_one_conversation_become_one() -> None:
+    lanes = Lanes()
+    bob, conversation = place_of(recipient_id="bob"), place_of(conversation_id="c")
+    assert lanes.lane(bob) is not lanes.lane(conversation)
+    lanes.same(bob, "c")
+    assert lanes.lane(bob) is lanes.lane(conversation)
+
+
 def test_commands_are_compact_utf_8_json() -> None:
     assert encode_command({"text": "é\U0001f600"}) == '{"text":"é\U0001f600"}'.encode()
 
