@@ -10,6 +10,8 @@ BOOTSTRAP := $(PYTHON) devstack/bootstrap.py
 DEV := $(BOOTSTRAP) --dev --no-system --
 # Node comes with the development packages: the system's may be too old or absent.
 NPM := $(DEV) env --chdir=clients/js
+# npm writes that file last.
+NODE_PACKAGES := [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund
 PROTOS := $(wildcard proto/*/v1/*.proto)
 PROTOC = python -m grpc_tools.protoc -I. --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) \
 	--mypy_grpc_out=$(1) $(PROTOS)
@@ -25,7 +27,7 @@ run: ## Start everything on this machine, installing what is missing; Ctrl-C sto
 	@$(BOOTSTRAP) -- python -m devstack $(ARGS)
 
 test: ## Run all tests against real servers they start themselves; ARGS="-k name" picks some
-	@$(BOOTSTRAP) --dev -- env --chdir=clients/js sh -c '[ -d node_modules ] || npm ci --no-audit --no-fund'
+	@$(BOOTSTRAP) --dev -- env --chdir=clients/js sh -c '$(NODE_PACKAGES)'
 	@$(DEV) python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: ## Measure the whole system beside this machine's limits; ARGS="saturation --runs 5" picks
@@ -44,7 +46,7 @@ soak: ## Hours at half load: memory, tasks, descriptors and connections stay fla
 	@$(BOOTSTRAP) --dev -- python -m tests.faults.soak $(ARGS)
 
 test-web: ## Check and test the browser client
-	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run check && npm test'
+	@$(NPM) sh -c '{ $(NODE_PACKAGES); } && npm run check && npm test'
 
 lint: ## Check style, types and the direction of imports
 	@$(DEV) ruff check
@@ -64,14 +66,14 @@ check-generated: ## Fail if stubs or demo page are not what their sources give
 	$(DEV) $(call PROTOC,"$$folder") && \
 	diff -r -u -x '__init__.py' -x '__pycache__' -x '*.proto' proto "$$folder/proto" || \
 	{ echo 'The gRPC stubs are not current: make proto'; exit 1; }
-	@$(NPM) sh -c '{ [ -d node_modules ] || npm ci --no-audit --no-fund; } && npm run check:static'
+	@$(NPM) sh -c '{ $(NODE_PACKAGES); } && npm run check:static'
 
 lock: ## Bring the hash-locked requirement files up to pyproject.toml; ARGS=--upgrade for new versions
 	@$(DEV) $(LOCK) $(ARGS) --output-file requirements.lock
 	@$(DEV) $(LOCK) $(ARGS) --extra dev --output-file requirements-dev.lock
 
 web: ## Build the browser client and the demo page into gateway/static
-	@$(NPM) sh -c 'npm ci --no-audit --no-fund && npm run build'
+	@$(NPM) sh -c '{ $(NODE_PACKAGES); } && npm run build'
 
 clean: ## Delete .venv, caches, builds, and .run WITH its messages
 	@if [ -e .run/lock ] && ! flock --nonblock .run/lock true; then \

@@ -40,8 +40,10 @@ def run(folder: RunFolder, progress: Progress) -> int:
     except StopRequested:
         pass
     except ServerFailed as error:
-        progress.complain(str(error))
-        return 1
+        # Ctrl-C in a terminal also ends what only runs for a moment here: the compiler, initdb.
+        if not signals.arrived:
+            progress.complain(str(error))
+            return 1
     finally:
         progress.say()
         stack.stop()

@@ -108,16 +108,22 @@ def install_packages(packages: Sequence[str], *, user_id: int) -> None:
 
 
 def install_python_packages(lock_file: Path) -> None:
-    """Creates `.venv` and installs what the lock file names; does nothing while that is unchanged.
+    """Creates `.venv` and installs what the lock file names; does nothing while all lock files are unchanged.
+
+    The packages of all lock files of a folder share `.venv`.
 
     Raises:
         BootstrapFailed: with the output of venv or pip.
     """
     stamp = VENV / f".installed-{lock_file.stem}"
-    wanted = hashlib.sha256(lock_file.read_bytes()).hexdigest()
+    lock_files = sorted(lock_file.parent.glob("requirements*.lock"))
+    wanted = hashlib.sha256(b"".join(each.read_bytes() for each in lock_files)).hexdigest()
     works = _venv_works()
     if works and stamp.is_file() and stamp.read_text() == wanted:
         return
+    for other in VENV.glob(".installed-*"):
+        if other.read_text() != wanted:
+            other.unlink()
     if not works:
         if VENV.is_symlink():
             # Clearing it would empty whatever it leads to.

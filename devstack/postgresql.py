@@ -22,6 +22,12 @@ _INSTALLATIONS = Path("/usr/lib/postgresql")
 _SUPERUSER = "postgres"
 
 
+def _shared_buffers_mib() -> int:
+    """1 GiB, or a quarter of the machine's memory: Linux does not promise more than it has."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(1024, memory // 4 // 2**20)
+
+
 class PostgreSQLServer(ServerProcess):
     """PostgreSQL with its cluster, password and log in `data_dir`.
 
@@ -95,7 +101,7 @@ class PostgreSQLServer(ServerProcess):
             "synchronous_commit": "on",
             "full_page_writes": "on" if self._fsync else "off",
             # Taken as it is used, so a small database costs no more than before.
-            "shared_buffers": "1GB",
+            "shared_buffers": f"{_shared_buffers_mib()}MB",
             "max_connections": 100,
             "max_wal_size": "1GB",
             # Log segments are used again: to make a new one holds up every commit for its 16 MB.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import stat
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,8 +22,8 @@ REPOSITORY = Path(__file__).parent.parent.parent
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+(ms|s|m)$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 
-#: What a person exports before `docker compose up`.
-EXPORTED = {"MESSAGING_JWT_SECRET": "s" * 64, "MESSAGING_DATABASE_PASSWORD": "p" * 32}
+#: What a person writes into .env before `docker compose up`.
+WRITTEN = {"MESSAGING_JWT_SECRET": "s" * 64, "MESSAGING_DATABASE_PASSWORD": "p" * 32}
 #: Settings class and port of each of our own programs.
 PROGRAMS: Mapping[str, type[BaseSettings]] = {"service": Settings, "gateway": GatewaySettings}
 
@@ -82,12 +84,12 @@ def compose() -> Compose:
 
 
 def interpolated(text: str) -> str:
-    """The value as Docker Compose gives it to the container when everything is exported."""
+    """The value as Docker Compose gives it to the container when everything is in .env."""
 
     def value(found: re.Match[str]) -> str:
-        assert found["name"] in EXPORTED, f"nobody is told to export {found['name']}"
+        assert found["name"] in WRITTEN, f"nobody is told to write {found['name']}"
         assert found["message"], f"{found['name']} has neither a default nor a message"
-        return EXPORTED[found["name"]]
+        return WRITTEN[found["name"]]
 
     return re.sub(r"\$\{(?P<name>\w+)(?::\?(?P<message>[^}]+))?\}", value, text)
 
@@ -244,7 +246,7 @@ def test_all_three_check_tokens_with_the_same_secret(compose: Compose) -> None:
         for name, value in container.environment.items()
         if name.endswith("JWT_SECRET")
     }
-    assert found == {EXPORTED["MESSAGING_JWT_SECRET"]}
+    assert found == {WRITTEN["MESSAGING_JWT_SECRET"]}
     assert sum("JWT_SECRET" in str(container.environment) for container in compose.services.values()) == 3
 
 
@@ -254,6 +256,25 @@ def test_the_database_stays_durable_and_the_broker_and_it_keep_their_data(compos
         assert setting not in command
     for name in ("postgresql", "mosquitto"):
         assert compose.services[name].volumes, name
+
+
+def test_the_documented_command_writes_the_secrets_once(tmp_path: Path) -> None:
+    form = re.compile(r"\[ -e \.env \] .*?> \.env\)", re.DOTALL)
+    (command,) = form.findall((REPOSITORY / "README.md").read_text())
+    (commented,) = form.findall((REPOSITORY / "compose.yaml").read_text())
+    assert commented.replace("\n#  ", "\n").split() == command.split()
+    file = tmp_path / ".env"
+    contents = []
+    for _ in range(2):
+        subprocess.run(["sh", "-ec", command], cwd=tmp_path, stdin=subprocess.DEVNULL, check=True)
+        contents.append(file.read_text())
+    assert contents[0] == contents[1]
+    written = dict(line.split("=") for line in contents[0].splitlines())
+    assert {name: len(value) for name, value in written.items()} == {
+        name: len(value) for name, value in WRITTEN.items()
+    }
+    assert len(set(written.values())) == len(WRITTEN)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_no_secret_is_written_down(compose: Compose) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,30 @@ def test_a_linked_environment_of_another_checkout_is_never_cleared(
     with pytest.raises(bootstrap.BootstrapFailed, match="is a link"):
         bootstrap.install_python_packages(lock_file)
     assert (other / "precious").exists()
+
+
+def test_packages_are_installed_again_after_a_lock_file_was_another_one_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[str] = []
+
+    def install(command: Sequence[str]) -> None:
+        installed.append(Path(command[-1]).name)
+
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    monkeypatch.setattr(bootstrap, "_venv_works", lambda: True)
+    monkeypatch.setattr(bootstrap, "_fails", install)
+    run, dev = tmp_path / "requirements.lock", tmp_path / "requirements-dev.lock"
+    run.write_text("one")
+    dev.write_text("one, and tests")
+    for lock_file in (dev, dev, run, run, dev):
+        bootstrap.install_python_packages(lock_file)
+    assert installed == ["requirements-dev.lock", "requirements.lock"]
+    run.write_text("two")
+    bootstrap.install_python_packages(run)
+    run.write_text("one")
+    bootstrap.install_python_packages(dev)
+    assert installed[2:] == ["requirements.lock", "requirements-dev.lock"]
 
 
 def test_where_packages_may_not_be_installed_one_sentence_says_what_to_type(programs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -24,7 +25,7 @@ READY_WITHIN_SECONDS = 60.0
 class Run:
     """One supervisor, with everything it prints in a file."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, process_group: int | None = None) -> None:
         self.folder = folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._printed = folder.parent / "printed"
@@ -35,6 +36,7 @@ class Run:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
+                process_group=process_group,
             )
 
     @property
@@ -163,3 +165,14 @@ def test_an_early_ctrl_c_stops_what_has_started(folder: Path) -> None:
     assert run.end() == 0, run.printed
     assert "PostgreSQL stopped" in run.printed
     assert not any(processes.is_alive(child) for child in run.children())
+
+
+def test_ctrl_c_in_a_terminal_which_also_ends_initdb_is_no_failure(folder: Path) -> None:
+    run = Run(folder, process_group=0)
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while not list(folder.rglob("cluster.new/*")):
+        assert time.monotonic() < deadline, run.printed
+        time.sleep(0.01)
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.process.wait(30) == 0, run.printed
+    assert "initdb failed" not in run.printed
