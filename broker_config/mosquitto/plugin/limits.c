@@ -21,6 +21,9 @@
 /* Filters that a user's devices subscribe to or unsubscribe from: each is one at every connect. */
 #define FILTERS_PER_SECOND 10
 #define FILTERS_BURST_S 100
+/* Connects of a user's devices: each may leave a will behind, and wills are not commands to the broker. */
+#define CONNECTS_PER_SECOND 20
+#define CONNECTS_BURST_S 100
 #define LINES_PER_SECOND 10
 #define LINES_BURST_S 50
 
@@ -33,6 +36,7 @@ struct limits {
     struct rates *refusals;
     struct rates *told;
     struct rates *filters;
+    struct rates *connects;
     struct rates *lines; /* of the log, of one kind */
     /* By whether they are at QoS 0, where they pass by what waits at QoS 1. NULL: not limited. */
     struct backlog *backlogs[2];
@@ -49,6 +53,7 @@ struct limits *limits_new(const struct options *options)
     limits->refusals = rates_new(REFUSALS_PER_SECOND, REFUSALS_BURST_S);
     limits->told = rates_new(TOLD_PER_SECOND, TOLD_BURST_S);
     limits->filters = rates_new(FILTERS_PER_SECOND, FILTERS_BURST_S);
+    limits->connects = rates_new(CONNECTS_PER_SECOND, CONNECTS_BURST_S);
     limits->lines = rates_new(LINES_PER_SECOND, LINES_BURST_S);
     if (options->commands_per_second > 0) {
         limits->commands = rates_new(options->commands_per_second, COMMANDS_BURST_S);
@@ -56,7 +61,7 @@ struct limits *limits_new(const struct options *options)
     for (int i = 0; i < 2 && options->waiting_commands > 0; i++) {
         limits->backlogs[i] = backlog_new(options->waiting_commands);
     }
-    if (!limits->refusals || !limits->told || !limits->filters || !limits->lines
+    if (!limits->refusals || !limits->told || !limits->filters || !limits->connects || !limits->lines
         || (!limits->commands && options->commands_per_second)
         || ((!limits->backlogs[0] || !limits->backlogs[1]) && options->waiting_commands)) {
         limits_free(limits);
@@ -74,6 +79,7 @@ void limits_free(struct limits *limits)
     rates_free(limits->refusals);
     rates_free(limits->told);
     rates_free(limits->filters);
+    rates_free(limits->connects);
     rates_free(limits->lines);
     backlog_free(limits->backlogs[0]);
     backlog_free(limits->backlogs[1]);
@@ -104,6 +110,11 @@ void limits_log(struct limits *limits, const char *kind, const char *format, ...
 bool limits_is_held(const struct limits *limits, const char *user)
 {
     return limits->commands && rates_is_held(limits->commands, user, now_us());
+}
+
+bool limits_on_connect(struct limits *limits, const char *user)
+{
+    return rates_pass(limits->connects, user, now_us());
 }
 
 bool limits_cut_off(struct limits *limits, const char *user, const struct mosquitto *client)

@@ -26,6 +26,9 @@ bool limits_cut_off(struct limits *limits, const char *user, const struct mosqui
  */
 bool limits_on_filter(struct limits *limits, const char *user, const struct mosquitto *client);
 
+/* Counts a user's connect. False when it is one too many: its will would pass by the limit for commands. */
+bool limits_on_connect(struct limits *limits, const char *user);
+
 /* Whether the user was cut off a moment ago, and may neither connect nor publish. */
 bool limits_is_held(const struct limits *limits, const char *user);
 

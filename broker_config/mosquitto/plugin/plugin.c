@@ -63,6 +63,10 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
         *rc = REFUSED_FOR_A_WHILE;
         return "its user was cut off for publishing too much";
     }
+    if (claims.role == ROLE_USER && !limits_on_connect(plugin->limits, claims.subject)) {
+        *rc = REFUSED_FOR_A_WHILE;
+        return "its user connects without an end";
+    }
     caller_to_username(&(struct caller){.role = claims.role, .subject = claims.subject}, username, sizeof(username));
     if (!username_fits(plugin, event, claims.subject, username)) {
         return "the username is not the token's sub";
@@ -82,16 +86,21 @@ static const char *admit(struct plugin *plugin, struct mosquitto_evt_basic_auth 
 static int on_basic_auth(int event_number, void *event_data, void *userdata)
 {
     struct mosquitto_evt_basic_auth *event = event_data;
+    struct plugin *plugin = userdata;
     int rc;
-    const char *refusal = admit(userdata, event, &rc);
+    const char *refusal = admit(plugin, event, &rc);
 
     (void)event_number;
-    if (refusal) {
-        mosquitto_log_printf(MOSQ_LOG_NOTICE, PLUGIN_NAME ": refused client %.300s from %s: %s", client_id_of(event->client),
-                             address_of(event->client), refusal);
-        return rc;
+    if (!refusal) {
+        return MOSQ_ERR_SUCCESS;
     }
-    return MOSQ_ERR_SUCCESS;
+    limits_log(plugin->limits, "login", "refused client %.300s from %s: %s", client_id_of(event->client),
+               address_of(event->client), refusal);
+    if (!expiries_has(plugin->expiries, client_id_of(event->client), event->client)) {
+        /* What it calls itself must not become what its will is judged by. */
+        mosquitto_set_username(event->client, NULL);
+    }
+    return rc;
 }
 
 static bool may(const struct plugin *plugin, const struct caller *caller, const struct mosquitto_evt_acl_check *event)

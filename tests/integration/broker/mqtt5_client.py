@@ -9,6 +9,8 @@ import mqtt5
 from tests.integration.broker.raw_client import Login, Message, Properties, RawClient, Will
 
 NOT_AUTHORIZED = 0x87
+CONNECTION_RATE_EXCEEDED = 0x9F
+"""CONNACK of Mosquitto 2.1; 2.0 has no other than 0x87 for a plugin."""
 TOO_MUCH = frozenset({0x87, 0x97})
 """PUBACK of what is refused as too much: Mosquitto 2.0 has no other code for a plugin, 2.1 has 0x97."""
 

@@ -73,6 +73,26 @@ async def test_a_will_elsewhere_is_never_sent(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("username", ["service:messaging-service", "user:bob"])
+async def test_the_will_of_who_is_refused_is_never_sent(
+    enter: Enter, broker: MosquittoServer, kind: type[RawClient], username: str
+) -> None:
+    service, phone, bob = await observers(enter, broker)
+    for topic in (*FOREIGN_TOPICS, OWN_COMMAND):
+        will = Will(topic=topic, payload=b"forged")
+        login = Login(client_id="alice:web", password="no token", username=username, will=will)
+        async with kind.open(broker.mqtt_port) as client:
+            assert await client.connect(login) == kind.refused
+            await client.abort()
+    alice = await enter("alice", kind=kind)
+    await alice.publish(OWN_COMMAND, b"after the will")
+    await service.publish("chat/v1/users/alice/events/x", b"after the will")
+    await service.publish("chat/v1/users/bob/events/x", b"after the will")
+    for observer in (service, phone, bob):
+        assert (await observer.receive()).payload == b"after the will"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_retained_will_is_refused_at_connect(
     broker: MosquittoServer, token: MintToken, kind: type[RawClient]
 ) -> None:
