@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.asyncapi_schemas import validate_event
-from tests.conftest import MintToken
 from tests.end_to_end.stack import PageStack
 
 _PAGE = Path(__file__).parents[2] / "docs" / "plain-mqtt.md"
 _EVENT = re.compile(r"^chat/v1/users/(\w+)/events/(\w+) (\{.*?\})(?: correlation=(.*))?$", re.MULTILINE)
 
 
-def blocks(language: str) -> str:
-    """All code of the page in this language, as one script."""
-    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```$", _PAGE.read_text(), re.MULTILINE | re.DOTALL))
+def _blocks(language: str) -> list[str]:
+    """All code of the page in this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", _PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 async def run(program: Sequence[str], script: str, **environment: str) -> str:
@@ -41,7 +40,7 @@ async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(page_stack: PageSta
     output = await run(
         ["bash", "-euo", "pipefail", "-c"],
         # What still listens when the walk breaks off would keep its output open.
-        "trap 'kill $LISTENERS 2>/dev/null || true' EXIT\n" + blocks("sh"),
+        "trap 'kill $LISTENERS 2>/dev/null || true' EXIT\n" + "\n".join(_blocks("sh")),
         GATEWAY=page_stack.page_url,
         BROKER="127.0.0.1",
         PORT=str(page_stack.mosquitto.mqtt_port),
@@ -69,13 +68,15 @@ async def test_the_walk_with_mosquitto_pub_and_mosquitto_sub(page_stack: PageSta
     assert payloads[7]["code"] == "INVALID_PAYLOAD"
 
 
-async def test_the_walk_with_paho(page_stack: PageStack, token: MintToken) -> None:
+async def test_the_walk_with_paho(page_stack: PageStack) -> None:
+    # As a person does it: set in the shell, and not exported, before the first block.
+    given = f"GATEWAY={page_stack.page_url} BROKER=127.0.0.1 PORT={page_stack.mosquitto.mqtt_port}\n"
+    first, *_ = _blocks("sh")
     output = await run(
-        [sys.executable, "-c"],
-        blocks("python"),
-        BROKER="127.0.0.1",
-        PORT=str(page_stack.mosquitto.mqtt_port),
-        TOKEN=token("alice"),
+        ["bash", "-euo", "pipefail", "-c"],
+        given + first + '"$PYTHON" -c "$SCRIPT"',
+        PYTHON=sys.executable,
+        SCRIPT="\n".join(_blocks("python")),
     )
     assert [line.split("'seq': ")[1][0] for line in output.splitlines()] == ["1", "1", "2", "2"]
     assert "MQTT 4" in output
