@@ -63,7 +63,10 @@ export class Connection {
     link?.probe(PROBE_TIMEOUT_MS).catch(() => link.drop());
   }
 
-  /** @throws LinkError when there is no link, or it breaks before the broker has taken the message. */
+  /**
+   * @throws LinkError when there is no link, or it breaks before the broker has taken the message;
+   *   PublishRefusedError when the broker does not take it.
+   */
   async publish(topic: string, payload: string, correlation: string): Promise<void> {
     if (!this.#link?.isOpen) throw new LinkError("Not connected");
     await this.#link.publish(topic, payload, correlation);

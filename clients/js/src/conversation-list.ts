@@ -10,8 +10,8 @@ export interface ConversationListOptions {
   readonly onChange: () => void;
   /** Others' messages after a position; undefined when that is not known here. */
   readonly unreadAfter: (conversationId: string, seq: number) => number | undefined;
-  /** The history could not be read; it is being tried again. */
-  readonly onUnreachable: () => void;
+  /** The history could not be read, and is tried again from now on: told once, not for each attempt. */
+  readonly onUnreachable: (cause: unknown) => void;
   /** The conversation has reached `summary.lastSeq` at least, as the history says. */
   readonly onSummary: (summary: ConversationSummary) => void;
 }
@@ -107,8 +107,8 @@ export class ConversationList {
         this.#isBehind = false;
         // A request that came meanwhile may have asked for something newer than what was read.
         if (!this.#refreshAgain) return;
-      } catch {
-        if (!this.#isBehind) this.options.onUnreachable();
+      } catch (cause) {
+        if (!this.#isBehind && !this.#closed) this.options.onUnreachable(cause);
         this.#isBehind = true;
         if (!this.#closed) await this.#pause.wait(backoff.next());
       }

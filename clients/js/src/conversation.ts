@@ -1,5 +1,5 @@
 import { Backoff, type BackoffLimits } from "./backoff.js";
-import type { HistoryApi } from "./history.js";
+import { type HistoryApi, HistoryError } from "./history.js";
 import { Pause } from "./pause.js";
 import { Positions } from "./positions.js";
 import type { Message, MessageStatus, Position, SyncPage } from "./protocol.js";
@@ -13,6 +13,8 @@ export interface ConversationOptions {
   /** Asks the service once for what follows a position; rejects when there is no answer. */
   readonly sync: (conversationId: string, afterSeq: number) => Promise<SyncPage>;
   readonly retry: BackoffLimits;
+  /** Messages above this number are dropped, oldest first. */
+  readonly keptMessages: number;
   /** Messages that are new to the user, in `seq` order, each exactly once. */
   readonly onMessage: (message: Message) => void;
   /** Messages that were read from the service, new to the user or not. */
@@ -21,13 +23,15 @@ export interface ConversationOptions {
   readonly onStatus: (message: Message) => void;
   /** Something to show has changed. */
   readonly onChange: () => void;
+  /** What is missing cannot be fetched, for good; the next event or `load` tries again. */
+  readonly onRefused: (conversationId: string, cause: unknown) => void;
 }
 
 /**
  * One conversation that the client follows: its timeline, and the fetching that keeps it whole.
  *
- * Fetching after a hole is retried with back-off until it works; meanwhile
- * `isBehind` is true and later messages are held back, never shown out of order.
+ * Fetching after a hole is retried with back-off until it works or is refused for good;
+ * meanwhile `isBehind` is true and later messages are held back, never shown out of order.
  */
 export class Conversation {
   #timeline = new Timeline();
@@ -46,7 +50,7 @@ export class Conversation {
     private readonly options: ConversationOptions,
   ) {}
 
-  /** In `seq` order, without a hole, each with the status of now. */
+  /** The newest `keptMessages`, and what `loadOlder` added: in `seq` order, without a hole, each with the status of now. */
   get messages(): readonly Message[] {
     this.#shown ??= this.#timeline.messages.map((message) => this.withStatus(message));
     return this.#shown;
@@ -130,7 +134,12 @@ export class Conversation {
     if (missing) void this.#fetchNewest();
   }
 
-  /** Reads the newest page, if that has not been done; without a history, everything from the start. */
+  /**
+   * Reads the newest page, if that has not been done; without a history, everything from the start.
+   *
+   * Retried until it works. Refused for good, as when there is no such conversation,
+   * it ends with a `warning` and `isLoaded` stays false.
+   */
   load(): Promise<void> {
     if (this.isLoaded) return Promise.resolve();
     if (this.options.history === undefined) this.#timeline.startAfter(0);
@@ -202,8 +211,12 @@ export class Conversation {
         await (this.isLoaded ? this.#syncOnce() : this.#loadOnce());
         this.#failures = 0;
       } catch (error) {
-        // Refused for good, as when the conversation does not exist: asking again changes nothing.
-        if (error instanceof CommandError && !error.error.retryable) return;
+        if (isFinal(error)) {
+          this.#failures = 0;
+          this.options.onRefused(this.conversationId, error);
+          this.options.onChange();
+          return;
+        }
         this.#failures += 1;
         this.options.onChange();
         if (!this.#closed) await this.#pause.wait(backoff.next());
@@ -226,6 +239,8 @@ export class Conversation {
     // Followed from a position meanwhile: what is between that and this page would be left out.
     if (this.isLoaded) return this.#syncOnce();
     this.#olderCursor = page.nextCursor;
+    // Where the page does not follow what came live, this is still to be walked to.
+    this.#wanted = Math.max(this.#wanted, ...page.messages.map(({ seq }) => seq));
     this.options.onFetched(page.messages);
     this.#announce(this.#timeline.mergeNewest(page.messages, covered));
   }
@@ -249,7 +264,10 @@ export class Conversation {
     let added = 0;
     // Pages that overlap with what is held are walked through.
     while (added === 0 && this.#olderCursor !== null) {
+      const { oldestSeq } = this.#timeline;
       const page = await history.listMessages(this.conversationId, this.#olderCursor);
+      // The oldest were dropped meanwhile: this page would stand before a hole.
+      if (this.#timeline.oldestSeq !== oldestSeq) continue;
       this.#olderCursor = page.nextCursor;
       this.options.onFetched(page.messages);
       added = this.#timeline.mergeOlder(page.messages);
@@ -260,10 +278,17 @@ export class Conversation {
   }
 
   #announce(messages: readonly Message[]): void {
+    // No cursor is known from which the dropped ones can be read again: that begins at the newest page.
+    if (this.#timeline.trim(this.options.keptMessages)) this.#olderCursor = undefined;
     this.#shown = undefined;
     this.options.onChange();
     for (const message of messages) this.options.onMessage(this.withStatus(message));
   }
+}
+
+function isFinal(error: unknown): boolean {
+  if (error instanceof CommandError) return !error.error.retryable;
+  return error instanceof HistoryError && error.isFinal;
 }
 
 const passes = (seq: number, from: number, to: number): boolean => from < seq && seq <= to;

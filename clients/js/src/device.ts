@@ -266,11 +266,14 @@ export class Device implements EventTakers {
       userId: this.options.userId,
       history: this.options.history,
       retry: DEFAULTS.retry,
+      keptMessages: this.options.keptMessages ?? DEFAULTS.keptMessages,
       sync: (conversationId, afterSeq) => this.#sync(conversationId, afterSeq),
       onMessage: (message) => this.#onNew(message),
       onFetched: (messages) => this.#onFetched(messages),
       onStatus: (message) => this.#onStatus(message),
       onChange: (conversation) => this.emitter.emit("conversation", conversation),
+      onRefused: (conversationId, cause) =>
+        this.emitter.emit("warning", new Error(`Conversation ${conversationId} cannot be read`, { cause })),
       onOwnPosition: (conversationId, seq) => this.receipts.isDelivered(conversationId, seq),
     });
   }
@@ -281,7 +284,10 @@ export class Device implements EventTakers {
       history: this.options.history,
       retry: DEFAULTS.retry,
       unreadAfter: (conversationId, seq) => this.followed.get(conversationId)?.unreadAfter(seq),
-      onUnreachable: () => this.followed.resync(),
+      onUnreachable: (cause) => {
+        this.emitter.emit("warning", new Error("The list of conversations cannot be read now", { cause }));
+        this.followed.resync();
+      },
       onChange: () => this.emitter.emit("conversations", this.list.all),
       onSummary: (summary) => this.#onSummary(summary),
     });

@@ -33,6 +33,11 @@ export class HistoryError extends Error {
     super(message);
     this.name = "HistoryError";
   }
+
+  /** The request itself is refused: asking again changes nothing. */
+  get isFinal(): boolean {
+    return this.status === 400 || this.status === 403 || this.status === 404;
+  }
 }
 
 const REQUEST_TIMEOUT_MS = 15_000;

@@ -1,4 +1,5 @@
 import mqtt, { type IConnackPacket, type IPublishPacket, type MqttClient } from "mqtt";
+import { within } from "./within.js";
 
 /** What one transport connection to the broker needs. */
 export interface LinkOptions {
@@ -31,6 +32,17 @@ export class LinkError extends Error {
   }
 }
 
+/** The broker did not take one message, as for a quota; the link goes on. */
+export class PublishRefusedError extends Error {
+  constructor(
+    message: string,
+    readonly reasonCode: number,
+  ) {
+    super(message);
+    this.name = "PublishRefusedError";
+  }
+}
+
 /**
  * One MQTT 5 connection, from CONNECT to its end; never reconnects by itself.
  *
@@ -42,7 +54,9 @@ export class Link {
   readonly ended: Promise<LinkError>;
   #client: MqttClient;
   #finish: (reason: LinkError) => void = () => undefined;
-  #open = true;
+  #reason: LinkError | undefined;
+  /** Whoever waits for the broker. `ended` would keep a reaction for each of them until the link is over. */
+  #waiting = new Set<(reason: LinkError) => void>();
   #slots = MAX_UNACKNOWLEDGED;
   #queue: (() => void)[] = [];
 
@@ -64,8 +78,9 @@ export class Link {
     this.#client = client;
     this.ended = new Promise((resolve) => {
       this.#finish = (reason) => {
-        this.#open = false;
-        resolve(reason);
+        this.#reason ??= reason;
+        for (const interrupt of this.#waiting) interrupt(this.#reason);
+        resolve(this.#reason);
       };
     });
     let reason: LinkError | undefined;
@@ -87,7 +102,7 @@ export class Link {
   async ready(): Promise<void> {
     const { connectTimeoutMs } = this.options;
     try {
-      await within(connectTimeoutMs, Promise.race([connected(this.#client), this.ended.then(fail)]));
+      await this.#answer(connected(this.#client), connectTimeoutMs);
       await this.probe(connectTimeoutMs);
     } catch (error) {
       this.drop();
@@ -96,10 +111,14 @@ export class Link {
   }
 
   get isOpen(): boolean {
-    return this.#open && this.#client.connected;
+    return this.#reason === undefined && this.#client.connected;
   }
 
-  /** Resolves when the broker has taken the message; which says nothing about durability. */
+  /**
+   * Resolves when the broker has taken the message; which says nothing about durability.
+   *
+   * @throws PublishRefusedError when it does not take it, LinkError when the link ends before.
+   */
   async publish(topic: string, payload: string, correlation: string): Promise<void> {
     // MQTT.js does not count for itself what the broker's Receive Maximum allows.
     if (this.#slots > 0) this.#slots -= 1;
@@ -110,7 +129,9 @@ export class Link {
         qos: 1,
         properties: { correlationData: bytes(correlation) },
       });
-      await Promise.race([sent, this.ended.then(fail)]);
+      await this.#whileOpen(sent);
+    } catch (error) {
+      throw asPublishError(error);
     } finally {
       const next = this.#queue.shift();
       if (next) next();
@@ -130,7 +151,7 @@ export class Link {
    */
   async probe(timeoutMs: number): Promise<void> {
     const subscribed = this.#client.subscribeAsync(this.options.filter, { qos: 1 });
-    await within(timeoutMs, Promise.race([subscribed, this.ended.then(fail)]));
+    await this.#answer(subscribed, timeoutMs);
   }
 
   /** Says goodbye, then closes; the broker's session stays. */
@@ -138,7 +159,7 @@ export class Link {
     if (this.isOpen) {
       // Without force, MQTT.js waits for PUBACKs, which a broker in trouble may never send.
       const goodbye = this.#client.endAsync(false, { reasonCode: 0 });
-      await within(GOODBYE_TIMEOUT_MS, goodbye).catch(() => undefined);
+      await within(GOODBYE_TIMEOUT_MS, goodbye, noAnswer).catch(() => undefined);
     }
     this.drop();
   }
@@ -149,6 +170,23 @@ export class Link {
     // `end` does nothing while an earlier, graceful one still waits for a PUBACK.
     this.#client.stream.destroy();
     this.#finish(new LinkError("Closed by this client"));
+  }
+
+  async #answer<Result>(work: Promise<Result>, timeoutMs: number): Promise<Result> {
+    return await within(timeoutMs, this.#whileOpen(work), noAnswer);
+  }
+
+  /** @throws LinkError when the link is over before the work is done. */
+  async #whileOpen<Result>(work: Promise<Result>): Promise<Result> {
+    let interrupt: (reason: LinkError) => void = () => undefined;
+    const over = new Promise<never>((_, reject) => (interrupt = reject));
+    this.#waiting.add(interrupt);
+    if (this.#reason !== undefined) interrupt(this.#reason);
+    try {
+      return await Promise.race([work, over]);
+    } finally {
+      this.#waiting.delete(interrupt);
+    }
   }
 }
 
@@ -162,8 +200,13 @@ const bytes = (text: string): Buffer => new TextEncoder().encode(text) as Buffer
 const connected = (client: MqttClient): Promise<IConnackPacket> =>
   new Promise((resolve) => client.once("connect", resolve));
 
-function fail(error: LinkError): never {
-  throw error;
+const noAnswer = (): LinkError => new LinkError("The broker did not answer in time");
+
+/** MQTT.js gives a reason code with a refusal (PUBACK) only. */
+function asPublishError(error: unknown): LinkError | PublishRefusedError {
+  const cause = asLinkError(error);
+  if (cause === error || cause.reasonCode === undefined) return cause;
+  return new PublishRefusedError(cause.message, cause.reasonCode);
 }
 
 function asLinkError(error: unknown): LinkError {
@@ -176,16 +219,4 @@ function asLinkError(error: unknown): LinkError {
 function correlationOf(packet: IPublishPacket): string | undefined {
   const data = packet.properties?.correlationData;
   return data === undefined ? undefined : new TextDecoder().decode(data);
-}
-
-async function within<Result>(timeoutMs: number, work: Promise<Result>): Promise<Result> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new LinkError("The broker did not answer in time")), timeoutMs);
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

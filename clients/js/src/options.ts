@@ -21,6 +21,8 @@ export interface MessagingClientOptions {
   readonly storage?: OutboxStorage;
   /** Whether messages are marked as delivered as soon as this device has them. Default: true. */
   readonly marksDelivered?: boolean;
+  /** Most messages that one conversation keeps in memory, besides those scrolled back to. Default: 10,000. */
+  readonly keptMessages?: number;
   readonly sessionExpirySeconds?: number;
   readonly keepaliveSeconds?: number;
   readonly connectTimeoutMs?: number;
@@ -69,6 +71,7 @@ export const DEFAULTS = {
   retry: { baseMs: 500, capMs: 10_000 },
   requestTimeoutMs: 8000,
   coalesceMs: 50,
+  keptMessages: 10_000,
   farewellMs: 1000,
 } as const;
 

@@ -14,7 +14,11 @@ export interface OutboxEntry {
   readonly error?: ServiceError;
 }
 
-/** Where unacknowledged messages survive; one store per user and device. */
+/**
+ * Where unacknowledged messages survive; one store per user and device.
+ *
+ * One that fails, or does not answer within some seconds, keeps no message from being sent.
+ */
 export interface OutboxStorage {
   load(): Promise<OutboxEntry[]>;
   /** Resolves when the entry is stored, replacing one with the same `clientMessageId`. */
@@ -60,8 +64,7 @@ export class IndexedDbOutboxStorage implements OutboxStorage {
   }
 
   async load(): Promise<OutboxEntry[]> {
-    const database = await this.#database();
-    return result<OutboxEntry[]>(database.transaction(STORE).objectStore(STORE).getAll());
+    return await this.#use("readonly", (transaction) => result<OutboxEntry[]>(transaction.objectStore(STORE).getAll()));
   }
 
   async put(entry: OutboxEntry): Promise<void> {
@@ -72,13 +75,17 @@ export class IndexedDbOutboxStorage implements OutboxStorage {
     await this.#write((store) => store.delete(clientMessageId));
   }
 
-  async close(): Promise<void> {
-    const database = await this.#opening?.catch(() => undefined);
-    database?.close();
+  close(): Promise<void> {
+    // Not waited for: one that never opens must keep nobody.
+    this.#opening?.then(
+      (database) => database.close(),
+      () => undefined,
+    );
     this.#opening = undefined;
+    return Promise.resolve();
   }
 
-  /** The open database; one that did not open is tried again by the next call. */
+  /** The open database; one that did not open, or is not open any more, is opened again by the next call. */
   #database(): Promise<IDBDatabase> {
     this.#opening ??= this.#open().catch((error: unknown) => {
       this.#opening = undefined;
@@ -91,19 +98,47 @@ export class IndexedDbOutboxStorage implements OutboxStorage {
     return new Promise((resolve, reject) => {
       const request = indexedDB.open(this.name, 1);
       request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "clientMessageId" });
-      request.onsuccess = () => resolve(request.result);
+      request.onsuccess = () => {
+        const database = request.result;
+        // The browser closes it when the site's data is cleared.
+        database.onclose = () => (this.#opening = undefined);
+        // Left open, it would block whoever deletes it, and with that everybody who opens it afterwards.
+        database.onversionchange = () => {
+          database.close();
+          this.#opening = undefined;
+        };
+        resolve(database);
+      };
       request.onerror = () => reject(request.error ?? new Error("IndexedDB did not open"));
     });
   }
 
+  /** `work` has to make its requests at once: a transaction without any ends by itself. */
+  async #use<Result>(mode: IDBTransactionMode, work: (transaction: IDBTransaction) => Promise<Result>): Promise<Result> {
+    const opening = this.#database();
+    const begin = (database: IDBDatabase): IDBTransaction => database.transaction(STORE, mode, { durability: "strict" });
+    let transaction: IDBTransaction;
+    const database = await opening;
+    try {
+      transaction = begin(database);
+    } catch (error) {
+      if (!(error instanceof DOMException) || error.name !== "InvalidStateError") throw error;
+      // Closed, and we have not been told.
+      if (this.#opening === opening) this.#opening = undefined;
+      transaction = begin(await this.#database());
+    }
+    return await work(transaction);
+  }
+
   async #write(change: (store: IDBObjectStore) => unknown): Promise<void> {
-    const transaction = (await this.#database()).transaction(STORE, "readwrite", { durability: "strict" });
-    change(transaction.objectStore(STORE));
-    // The transaction's end, not the request's, is when the change is kept.
-    await new Promise<void>((resolve, reject) => {
-      transaction.oncomplete = () => resolve();
-      transaction.onerror = () => reject(transaction.error ?? new Error("IndexedDB write failed"));
-      transaction.onabort = () => reject(transaction.error ?? new Error("IndexedDB write aborted"));
+    await this.#use("readwrite", (transaction) => {
+      change(transaction.objectStore(STORE));
+      // The transaction's end, not the request's, is when the change is kept.
+      return new Promise<void>((resolve, reject) => {
+        transaction.oncomplete = () => resolve();
+        transaction.onerror = () => reject(transaction.error ?? new Error("IndexedDB write failed"));
+        transaction.onabort = () => reject(transaction.error ?? new Error("IndexedDB write aborted"));
+      });
     });
   }
 }

@@ -1,6 +1,7 @@
 import { Backoff, type BackoffLimits } from "./backoff.js";
 import type { OutboxEntry, OutboxStorage } from "./outbox-storage.js";
 import type { Message, ServiceError, Target } from "./protocol.js";
+import { within } from "./within.js";
 
 /** What became of a message of this device. `discarded`: given up by the user after a failure. */
 export type SendUpdate =
@@ -21,6 +22,8 @@ export interface OutboxOptions {
 
 /** Messages in flight at once, over all conversations; well under any broker's Receive Maximum. */
 const MAX_IN_FLIGHT = 16;
+/** An IndexedDB may never answer; a working one takes milliseconds. */
+const STORAGE_TIMEOUT_MS = 5000;
 
 interface Flight {
   readonly backoff: Backoff;
@@ -40,6 +43,7 @@ export class Outbox {
   #stored = new Map<string, Promise<void>>();
   #order = 0;
   #online = false;
+  #storageTimeoutMs = STORAGE_TIMEOUT_MS;
 
   constructor(private readonly options: OutboxOptions) {}
 
@@ -48,25 +52,28 @@ export class Outbox {
     return [...this.#entries.values()];
   }
 
-  /** Loads what an earlier run left behind, if the storage can be read; before the first `add`. */
+  /** Loads what an earlier run left behind, if the storage can be read; it goes before what was added meanwhile. */
   async restore(): Promise<void> {
-    let entries: OutboxEntry[] = [];
+    let stored: OutboxEntry[] = [];
     try {
-      entries = await this.options.storage.load();
+      stored = await this.#inTime(this.options.storage.load());
     } catch (error) {
       this.options.onStorageError(error);
     }
-    for (const entry of entries.sort((a, b) => a.order - b.order)) {
-      this.#entries.set(entry.clientMessageId, entry);
-      this.#order = Math.max(this.#order, entry.order);
+    const added = [...this.#entries.values()];
+    const left = stored.filter(({ clientMessageId }) => !this.#entries.has(clientMessageId));
+    if (left.length > 0) {
+      left.sort((a, b) => a.order - b.order);
+      this.#order = left.at(-1)?.order ?? 0;
+      this.#entries = new Map(left.map((entry) => [entry.clientMessageId, entry]));
+      for (const entry of added) this.#keep({ ...entry, order: this.#nextOrder() });
     }
     this.#pump();
   }
 
   add(target: Target, text: string, clientMessageId: string): OutboxEntry {
-    this.#order += 1;
     const createdAt = new Date().toISOString();
-    const entry: OutboxEntry = { clientMessageId, target, text, order: this.#order, createdAt, status: "sending" };
+    const entry: OutboxEntry = { clientMessageId, target, text, order: this.#nextOrder(), createdAt, status: "sending" };
     this.#keep(entry);
     this.options.onUpdate({ status: "sending", entry });
     this.#pump();
@@ -117,9 +124,8 @@ export class Outbox {
   retry(clientMessageId: string): void {
     const entry = this.#entries.get(clientMessageId);
     if (entry?.status !== "failed") return;
-    this.#order += 1;
     const { error: _, ...rest } = entry;
-    const again: OutboxEntry = { ...rest, order: this.#order, status: "sending" };
+    const again: OutboxEntry = { ...rest, order: this.#nextOrder(), status: "sending" };
     this.#entries.delete(clientMessageId);
     this.#keep(again);
     this.options.onUpdate({ status: "sending", entry: again });
@@ -137,7 +143,12 @@ export class Outbox {
   async close(): Promise<void> {
     this.setOnline(false);
     await Promise.all(this.#stored.values());
-    await this.options.storage.close();
+    await this.#inTime(this.options.storage.close()).catch(this.options.onStorageError);
+  }
+
+  #nextOrder(): number {
+    this.#order += 1;
+    return this.#order;
   }
 
   #pump(): void {
@@ -209,10 +220,22 @@ export class Outbox {
   /** Runs the changes of one entry one after the other. */
   #persist(clientMessageId: string, change: () => Promise<void>): void {
     const before = this.#stored.get(clientMessageId) ?? Promise.resolve();
-    const after = before.then(change).catch(this.options.onStorageError);
+    const after = before.then(() => this.#inTime(change())).catch(this.options.onStorageError);
     this.#stored.set(clientMessageId, after);
     void after.then(() => {
       if (this.#stored.get(clientMessageId) === after) this.#stored.delete(clientMessageId);
+    });
+  }
+
+  /** @throws Error when the storage does not answer; until it does again, nothing waits for it a second time. */
+  async #inTime<Value>(work: Promise<Value>): Promise<Value> {
+    work.then(
+      () => (this.#storageTimeoutMs = STORAGE_TIMEOUT_MS),
+      () => undefined,
+    );
+    return await within(this.#storageTimeoutMs, work, () => {
+      this.#storageTimeoutMs = 0;
+      return new Error("The storage does not answer");
     });
   }
 }

@@ -1,9 +1,10 @@
+import { PublishRefusedError } from "./link.js";
 import { CommandError, type Requests } from "./requests.js";
 import type { Message, ServiceError } from "./protocol.js";
 
 export interface ReceiptsOptions {
   readonly requests: Requests;
-  /** Publishes without waiting for an answer; rejects when the broker did not take it. */
+  /** Publishes without waiting for an answer; rejects when the broker is away, or refuses (`PublishRefusedError`). */
   readonly publish: (command: string, payload: object, requestId: string) => Promise<void>;
   readonly newRequestId: () => string;
   /** Whether messages are marked as delivered by themselves. */
@@ -116,8 +117,11 @@ export class Receipts {
     this.#told.set(conversationId, Math.max(wanted.seq, this.#told.get(conversationId) ?? 0));
     try {
       await this.options.publish("markAsDelivered", { conversationId, messageId: wanted.messageId, requestId }, requestId);
-    } catch {
-      // Not connected: `connected` puts it back.
+    } catch (error) {
+      // Not connected: `connected` puts it back. Refused by the broker itself: nobody else would.
+      if (!(error instanceof PublishRefusedError) || !this.#sent.delete(requestId)) return;
+      this.#putBack(conversationId, wanted);
+      this.#flushIn(DEFAULT_RETRY_MS);
     }
   }
 

@@ -19,9 +19,10 @@ export class Timeline {
   #messages: Message[] = [];
   #heldBack = new Map<number, Message>();
   #lastSeq: number | undefined;
+  #scrolledBack = 0;
   #newsAfter: number | undefined;
 
-  /** Everything held, without a hole (a missing number was no message, but another change). */
+  /** Everything held, up to `lastSeq` and without a hole (a missing number was no message, but another change). */
   get messages(): readonly Message[] {
     return this.#messages;
   }
@@ -64,24 +65,32 @@ export class Timeline {
    *
    * `coveredUpTo`: the newest position that existed for certain when the
    * fetch began; a number up to there that is still missing was no message.
-   * Returns what is new to the user: not the page of a first load.
+   * Returns what is new to the user: of a first page, what follows the first live message.
    */
   mergeNewest(fetched: readonly Message[], coveredUpTo = 0): Message[] {
-    const isFirst = this.#lastSeq === undefined;
-    const known = this.#lastSeq ?? -1;
-    const live = new Set(this.#heldBack.keys());
+    if (this.#lastSeq === undefined) return this.#mergeFirst(fetched, coveredUpTo);
+    const known = this.#lastSeq;
     const covered = Math.max(known, 0, coveredUpTo, ...fetched.map((message) => message.seq));
     const newer = new Map<number, Message>();
     for (const [seq, message] of this.#heldBack) if (seq <= covered) newer.set(seq, message);
     for (const message of fetched) if (message.seq > known) newer.set(message.seq, message);
     for (const seq of newer.keys()) this.#heldBack.delete(seq);
     const all = [...newer.values()].sort(bySeq);
-    // A live message from before the first page must not stand next to it with a hole between.
-    const oldestFetched = isFirst ? Math.min(...fetched.map((message) => message.seq)) : 0;
-    this.#messages.push(...all.filter((message) => message.seq >= oldestFetched));
-    if (isFirst) this.#begin(covered);
-    else this.#lastSeq = covered;
-    return [...(isFirst ? all.filter((message) => live.has(message.seq)) : all), ...this.#release()];
+    this.#messages.push(...all);
+    this.#lastSeq = covered;
+    return [...all, ...this.#release()];
+  }
+
+  #mergeFirst(page: readonly Message[], coveredUpTo: number): Message[] {
+    const firstLive = Math.min(...this.#heldBack.keys());
+    // Between that one and this page is a hole, which only a fetch from there on can fill.
+    if (firstLive < Math.min(...page.map((message) => message.seq))) return this.startAfter(firstLive - 1);
+    this.#lastSeq = -1;
+    const all = this.mergeNewest(page, coveredUpTo);
+    // Events of these may still be on their way, and are dropped then.
+    const news = all.filter((message) => message.seq >= firstLive);
+    this.#newsAfter = Math.min(this.#lastSeq, firstLive - 1);
+    return news;
   }
 
   /** Follows the conversation from after `seq` on; only before the first load. Returns what is new to the user. */
@@ -92,10 +101,25 @@ export class Timeline {
 
   /** Takes a page of older history; returns how many messages were new. */
   mergeOlder(page: readonly Message[]): number {
-    const oldest = this.oldestSeq ?? Infinity;
+    // Where nothing is held yet, what follows `lastSeq` comes by itself.
+    const oldest = this.oldestSeq ?? (this.#lastSeq ?? Infinity) + 1;
     const older = new Map(page.filter((message) => message.seq < oldest).map((message) => [message.seq, message]));
     this.#messages.unshift(...[...older.values()].sort(bySeq));
+    this.#scrolledBack += older.size;
     return older.size;
+  }
+
+  /**
+   * Drops the oldest messages when there are more than `most`; returns whether there were.
+   *
+   * What `mergeOlder` brought since the last time was asked for, and does not count.
+   */
+  trim(most: number): boolean {
+    if (this.#messages.length - this.#scrolledBack <= most) return false;
+    // A tenth below, or each message from now on would drop one, and whoever scrolls back would never get there.
+    this.#messages.splice(0, this.#messages.length - Math.ceil(most * 0.9));
+    this.#scrolledBack = 0;
+    return true;
   }
 
   /** Accepts the hole before the oldest held-back message: there is no history to fill it from. */

@@ -8,6 +8,7 @@ import { messageAt, SUMMARY } from "./messages.js";
 async function open(held: boolean) {
   const server = { summary: SUMMARY, reads: 0, isDown: false };
   const told: ConversationSummary[] = [];
+  const failures: unknown[] = [];
   const history: HistoryApi = {
     listMessages: () => Promise.reject(new Error("not asked for here")),
     getConversation: () => Promise.reject(new Error("not asked for here")),
@@ -22,12 +23,12 @@ async function open(held: boolean) {
     history,
     retry: { baseMs: 10, capMs: 10 },
     unreadAfter: (_, seq) => (held ? (list.get("conversation-1")?.lastSeq ?? 0) - seq : undefined),
-    onUnreachable: () => undefined,
+    onUnreachable: (cause) => failures.push(cause),
     onChange: () => undefined,
     onSummary: (summary) => told.push(summary),
   });
   await list.refresh();
-  return { list, server, told, unread: () => list.get("conversation-1")?.unreadCount };
+  return { list, server, told, failures, unread: () => list.get("conversation-1")?.unreadCount };
 }
 
 test("reading the newest message leaves nothing unread; a message at the same moment stays unread", async () => {
@@ -80,6 +81,19 @@ test("whether the list can be read now is known from the first failure to the ne
   server.isDown = false;
   await refreshing;
   expect(list.isBehind).toBe(false);
+});
+
+test("trouble with the list is told with its cause, once until it is over", async () => {
+  const { list, server, failures } = await open(true);
+  for (const times of [1, 2]) {
+    server.isDown = true;
+    const { reads } = server;
+    const refreshing = list.refresh();
+    await vi.waitFor(() => expect(server.reads).toBeGreaterThan(reads + 2));
+    server.isDown = false;
+    await refreshing;
+    expect(failures).toEqual(Array(times).fill(new Error("down")));
+  }
 });
 
 test("nobody has a conversation with themselves", async () => {

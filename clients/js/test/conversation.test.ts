@@ -1,63 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Conversation } from "../src/conversation.js";
-import type { ConversationPage, HistoryApi, MessagePage } from "../src/history.js";
-import type { ConversationSummary, Message, SyncPage } from "../src/protocol.js";
+import { HistoryError } from "../src/history.js";
+import { CommandError } from "../src/requests.js";
 import { messageAt, positions, range } from "./messages.js";
-
-const PAGE = 10;
-
-/** A history of which a test says how far it goes and whether it answers. */
-class ScriptedHistory implements HistoryApi {
-  newest = 0;
-  isDown = false;
-  calls = 0;
-  skipped = new Set<number>();
-
-  listMessages(_: string, cursor?: string): Promise<MessagePage> {
-    this.calls += 1;
-    if (this.isDown) return Promise.reject(new Error("down"));
-    const from = cursor === undefined ? this.newest : Number(cursor);
-    const seqs = range(1, from).reverse().filter((seq) => !this.skipped.has(seq));
-    const page = seqs.slice(0, PAGE);
-    const more = seqs[PAGE];
-    return Promise.resolve({ messages: page.map((seq) => messageAt(seq)), nextCursor: more === undefined ? null : String(more) });
-  }
-
-  /** What MQTT answers about the same conversation. */
-  sync(afterSeq: number): Promise<SyncPage> {
-    this.calls += 1;
-    if (this.isDown) return Promise.reject(new Error("down"));
-    const seqs = range(afterSeq + 1, this.newest).filter((seq) => !this.skipped.has(seq));
-    const messages = seqs.slice(0, PAGE).map((seq) => messageAt(seq));
-    const complete = seqs.length <= PAGE;
-    const upToSeq = messages.at(-1)?.seq ?? afterSeq;
-    return Promise.resolve({ conversationId: "conversation-1", messages, upToSeq, positions: [], complete });
-  }
-
-  listConversations(): Promise<ConversationPage> {
-    return Promise.resolve({ conversations: [], nextCursor: null });
-  }
-
-  getConversation(): Promise<ConversationSummary> {
-    return Promise.reject(new Error("not asked for here"));
-  }
-}
-
-function follow(history: ScriptedHistory, withHistory = true) {
-  const announced: Message[] = [];
-  const steps: string[] = [];
-  const conversation = new Conversation("conversation-1", {
-    userId: "alice",
-    history: withHistory ? history : undefined,
-    sync: (_, afterSeq) => history.sync(afterSeq),
-    retry: { baseMs: 100, capMs: 100 },
-    onMessage: (message) => announced.push(message),
-    onFetched: () => undefined,
-    onStatus: (message) => steps.push(`${message.seq} ${message.status}`),
-    onChange: () => undefined,
-  });
-  return { conversation, announced, steps };
-}
+import { follow, ScriptedHistory } from "./scripted-history.js";
 
 const settled = (): Promise<unknown> => vi.advanceTimersByTimeAsync(0);
 
@@ -147,6 +92,70 @@ test("live messages before the first page are announced once and in order", asyn
   await settled();
   expect(positions(announced)).toEqual([12, 13]);
   expect(positions(conversation.messages)).toEqual(range(3, 13));
+});
+
+test("a message that the first page brings before its event does is announced as well", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 42;
+  const { conversation, announced } = follow(history);
+  conversation.receive(messageAt(41));
+  await settled();
+  conversation.receive(messageAt(42));
+  conversation.receive(messageAt(43));
+  expect(positions(announced)).toEqual([41, 42, 43]);
+  expect(positions(conversation.messages)).toEqual(range(33, 43));
+});
+
+test("from a live message far before the newest page everything is fetched, and older pages still are", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 60;
+  const { conversation, announced } = follow(history);
+  conversation.receive(messageAt(25));
+  await settled();
+  expect(positions(announced)).toEqual(range(25, 60));
+  expect(await conversation.loadOlder()).toBe(true);
+  expect(positions(conversation.messages)).toEqual(range(21, 60));
+});
+
+test("of a message that an older page brings before its event does there is only one", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 12;
+  const { conversation, announced } = follow(history);
+  conversation.startAfter(12);
+  await settled();
+  history.newest = 13;
+  await conversation.loadOlder();
+  conversation.receive(messageAt(13));
+  expect(positions(announced)).toEqual([13]);
+  expect(positions(conversation.messages)).toEqual(range(4, 13));
+});
+
+test("only so many messages are kept, and the dropped ones can be scrolled back to", async () => {
+  const history = new ScriptedHistory();
+  const { conversation, announced } = follow(history, true, 40);
+  history.newest = 101;
+  for (const seq of range(1, 101)) conversation.receive(messageAt(seq));
+  expect(positions(announced)).toEqual(range(1, 101));
+  expect(positions(conversation.messages)).toEqual(range(66, 101));
+  expect(conversation.reachedStart).toBe(false);
+  expect(conversation.unreadAfter(60)).toBeUndefined();
+  while (await conversation.loadOlder());
+  expect(positions(conversation.messages)).toEqual(range(1, 101));
+});
+
+test("messages dropped while an older page is being read leave no hole", async () => {
+  const history = new ScriptedHistory();
+  history.newest = 60;
+  const { conversation } = follow(history, true, 20);
+  conversation.startAfter(40);
+  await settled();
+  await conversation.loadOlder();
+  const reading = conversation.loadOlder();
+  history.newest = 61;
+  conversation.receive(messageAt(61));
+  await reading;
+  const held = positions(conversation.messages);
+  expect(held).toEqual(range(held[0] ?? 0, 61));
 });
 
 test("without a history, a conversation that nobody opened begins with its first event", async () => {
@@ -250,6 +259,30 @@ test("unread is counted from what is held, and not at all when something is miss
   expect(conversation.unreadAfter(20)).toBe(5);
   expect(conversation.unreadAfter(15)).toBe(10);
   expect(conversation.unreadAfter(3)).toBeUndefined();
+});
+
+const REFUSALS = [
+  ...[400, 403, 404].map((status) => new HistoryError(`HTTP ${status}`, status, undefined)),
+  new CommandError({ code: "CONVERSATION_NOT_FOUND", message: "no", retryable: false }),
+];
+
+test.each(REFUSALS)("a final refusal ($message) ends loading and is told; loading again asks again", async (refusal) => {
+  const history = new ScriptedHistory();
+  history.newest = 5;
+  history.isDown = true;
+  const { conversation, refusals } = follow(history);
+  let isOver = false;
+  void conversation.load().then(() => (isOver = true));
+  await vi.advanceTimersByTimeAsync(200);
+  expect(conversation.isBehind).toBe(true);
+  history.downWith = refusal;
+  await vi.advanceTimersByTimeAsync(100);
+  expect(isOver).toBe(true);
+  expect(conversation.isBehind).toBe(false);
+  expect(refusals).toEqual([refusal]);
+  history.isDown = false;
+  await conversation.load();
+  expect(positions(conversation.messages)).toEqual(range(1, 5));
 });
 
 test("closing ends the retries", async () => {

@@ -1,10 +1,10 @@
 import { expect, test, vi } from "vitest";
 import { Device } from "../src/device.js";
 import type { ServiceEvent } from "../src/events.js";
-import type { HistoryApi } from "../src/history.js";
+import { type HistoryApi, HistoryError } from "../src/history.js";
 import type { StatusUpdate } from "../src/options.js";
 import type { Message } from "../src/protocol.js";
-import { messageAt, SUMMARY } from "./messages.js";
+import { messageAt, range, SUMMARY } from "./messages.js";
 
 const CONVERSATION = SUMMARY.conversationId;
 
@@ -15,9 +15,10 @@ const NOTHING_MISSED: ServiceEvent = {
 
 /** Alice's device: connected as far as its parts can tell, with a history of one conversation. */
 function open(stored: readonly Message[] = []) {
-  const gateway = { listIsDown: false };
+  const gateway = { listIsDown: false, refusal: undefined as Error | undefined };
   const history: HistoryApi = {
-    listMessages: () => Promise.resolve({ messages: stored, nextCursor: null }),
+    listMessages: () =>
+      gateway.refusal ? Promise.reject(gateway.refusal) : Promise.resolve({ messages: stored, nextCursor: null }),
     listConversations: () =>
       gateway.listIsDown
         ? Promise.reject(new Error("down"))
@@ -76,5 +77,32 @@ test("while the list cannot be read, each connection asks for what was missed", 
     await answered();
     onState("connecting");
   }
+  await device.close();
+});
+
+test("a message that the first page brings before its event does is told and counted", async () => {
+  const { device } = open(range(1, 7).map((seq) => messageAt(seq)));
+  const told: number[] = [];
+  device.emitter.on("message", ({ seq }) => told.push(seq));
+  await device.list.refresh();
+  device.onMessage(messageAt(6));
+  await device.followed.follow(CONVERSATION).load();
+  device.onMessage(messageAt(7));
+  expect(told).toEqual([6, 7]);
+  expect(device.list.get(CONVERSATION)?.unreadCount).toBe(SUMMARY.unreadCount + 2);
+  await device.close();
+});
+
+test("what cannot be read is told as a warning, with its cause", async () => {
+  const { device, gateway } = open();
+  const warnings: Error[] = [];
+  device.emitter.on("warning", (warning) => warnings.push(warning));
+  gateway.refusal = new HistoryError("no", 404, "CONVERSATION_NOT_FOUND");
+  await device.followed.follow(CONVERSATION).load();
+  expect(warnings).toMatchObject([{ message: `Conversation ${CONVERSATION} cannot be read`, cause: gateway.refusal }]);
+  gateway.listIsDown = true;
+  void device.list.refresh();
+  await vi.waitFor(() => expect(warnings).toHaveLength(2));
+  expect(warnings[1]).toMatchObject({ message: "The list of conversations cannot be read now", cause: new Error("down") });
   await device.close();
 });

@@ -1,5 +1,5 @@
 import "fake-indexeddb/auto";
-import { expect, test, vi } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { IndexedDbOutboxStorage, MemoryOutboxStorage, type OutboxEntry, type OutboxStorage } from "../src/outbox-storage.js";
 
 const entry: OutboxEntry = {
@@ -10,6 +10,8 @@ const entry: OutboxEntry = {
   createdAt: "2026-01-01T12:00:00.000Z",
   status: "sending",
 };
+
+afterEach(() => void vi.restoreAllMocks());
 
 const stores: [string, () => OutboxStorage][] = [
   ["memory", () => new MemoryOutboxStorage()],
@@ -53,5 +55,49 @@ test("IndexedDB: a database that did not open is opened again for what comes nex
   open.mockRestore();
   await storage.put(entry);
   expect(await storage.load()).toEqual([entry]);
+  await storage.close();
+});
+
+/** A storage, and its handles on the database, in the order in which they were opened. */
+function watched(name: string) {
+  const handles: IDBDatabase[] = [];
+  const open = indexedDB.open.bind(indexedDB);
+  vi.spyOn(indexedDB, "open").mockImplementation((...args) => {
+    const request = open(...args);
+    request.addEventListener("success", () => handles.push(request.result));
+    return request;
+  });
+  return { storage: new IndexedDbOutboxStorage(name), handles };
+}
+
+test.each(["told", "not told"])("IndexedDB: a handle that the browser has closed, %s, is replaced", async (how) => {
+  const { storage, handles } = watched(`closed, ${how}`);
+  await storage.put(entry);
+  const [handle] = handles;
+  handle?.close();
+  if (how === "told") handle?.onclose?.(new Event("close"));
+  await Promise.all([storage.put({ ...entry, clientMessageId: "b" }), storage.load()]);
+  expect((await storage.load()).map(({ clientMessageId }) => clientMessageId)).toEqual(["a", "b"]);
+  expect(handles).toHaveLength(2);
+  await storage.close();
+});
+
+test("IndexedDB: a database that is deleted is let go, and made again for what comes next", async () => {
+  const { storage } = watched("deleted");
+  await storage.put(entry);
+  const isBlocked = await new Promise((resolve) => {
+    const request = indexedDB.deleteDatabase("deleted");
+    request.onblocked = () => resolve(true);
+    request.onsuccess = () => resolve(false);
+  });
+  expect(isBlocked).toBe(false);
+  expect(await storage.load()).toEqual([]);
+  await storage.close();
+});
+
+test("IndexedDB: closing does not wait for a database that never opens", async () => {
+  vi.spyOn(indexedDB, "open").mockImplementation(() => ({}) as IDBOpenDBRequest);
+  const storage = new IndexedDbOutboxStorage("never");
+  void storage.load();
   await storage.close();
 });

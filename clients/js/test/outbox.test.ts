@@ -1,40 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Outbox, type SendUpdate } from "../src/outbox.js";
-import { MemoryOutboxStorage, type OutboxEntry, type OutboxStorage } from "../src/outbox-storage.js";
+import { MemoryOutboxStorage, type OutboxEntry } from "../src/outbox-storage.js";
 import type { ServiceError } from "../src/protocol.js";
-import { messageAt } from "./messages.js";
+import { Bench, HangingStorage, RESEND_MS } from "./outbox-bench.js";
 
-const RESEND_MS = 8000;
-
-class Bench {
-  readonly published: string[] = [];
-  readonly updates: SendUpdate[] = [];
-  readonly storageErrors: unknown[] = [];
-  readonly outbox: Outbox;
-
-  constructor(readonly storage: OutboxStorage = new MemoryOutboxStorage()) {
-    this.outbox = new Outbox({
-      storage,
-      publish: (entry) => this.#publish(entry),
-      onUpdate: (update) => this.updates.push(update),
-      onStorageError: (error) => this.storageErrors.push(error),
-      resend: { baseMs: RESEND_MS, capMs: RESEND_MS },
-    });
-  }
-
-  toBob(key: string): OutboxEntry {
-    return this.outbox.add({ recipientId: "bob" }, `text of ${key}`, key);
-  }
-
-  acknowledge(key: string): void {
-    this.outbox.acknowledge(messageAt(1, { clientMessageId: key, conversationId: "with-bob", senderId: "alice" }));
-  }
-
-  #publish(entry: OutboxEntry): Promise<void> {
-    this.published.push(entry.clientMessageId);
-    return Promise.resolve();
-  }
-}
+const STORAGE_TIMEOUT_MS = 5000;
 
 const settled = (): Promise<void> => vi.advanceTimersByTimeAsync(0).then(() => undefined);
 
@@ -221,6 +190,66 @@ test("a storage that cannot be read is told, and the client goes on without what
   bench.toBob("a");
   await settled();
   expect(bench.published).toEqual(["a"]);
+});
+
+test("a storage that does not answer is told, and keeps neither the start nor a message nor the end", async () => {
+  const bench = new Bench(new HangingStorage());
+  const steps: string[] = [];
+  void bench.outbox.restore().then(() => steps.push("restored"));
+  await vi.advanceTimersByTimeAsync(STORAGE_TIMEOUT_MS);
+  expect(steps).toEqual(["restored"]);
+  expect(bench.storageErrors).toEqual([new Error("The storage does not answer")]);
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await vi.advanceTimersByTimeAsync(1);
+  expect(bench.published).toEqual(["a"]);
+  void bench.outbox.close().then(() => steps.push("closed"));
+  await vi.advanceTimersByTimeAsync(STORAGE_TIMEOUT_MS);
+  expect(steps).toEqual(["restored", "closed"]);
+});
+
+test("a storage that did not answer is not waited for a second time, until it answers", async () => {
+  const storage = new HangingStorage();
+  const bench = new Bench(storage);
+  bench.outbox.setOnline(true);
+  bench.toBob("a");
+  await vi.advanceTimersByTimeAsync(STORAGE_TIMEOUT_MS - 1);
+  expect(bench.published).toEqual([]);
+  await vi.advanceTimersByTimeAsync(1);
+  bench.acknowledge("a");
+  bench.toBob("b");
+  await vi.advanceTimersByTimeAsync(1);
+  expect(bench.published).toEqual(["a", "b"]);
+  storage.answers = true;
+  bench.acknowledge("b");
+  await settled();
+  storage.answers = false;
+  bench.toBob("c");
+  await vi.advanceTimersByTimeAsync(1);
+  expect(bench.published).toEqual(["a", "b"]);
+  await vi.advanceTimersByTimeAsync(STORAGE_TIMEOUT_MS);
+  expect(bench.published).toEqual(["a", "b", "c"]);
+});
+
+test("what is added while older messages are being restored goes after them, also after the next start", async () => {
+  const storage = new MemoryOutboxStorage();
+  const before = new Bench(storage);
+  for (const key of ["a", "b"]) before.toBob(key);
+  await settled();
+  const after = new Bench(storage);
+  const restoring = after.outbox.restore();
+  for (const key of ["c", "d"]) after.toBob(key);
+  await restoring;
+  await settled();
+  const next = new Bench(storage);
+  await next.outbox.restore();
+  for (const { outbox } of [after, next]) {
+    expect(outbox.entries.map(({ clientMessageId }) => clientMessageId)).toEqual(["a", "b", "c", "d"]);
+    expect(outbox.entries.map(({ order }) => order)).toEqual([1, 2, 3, 4]);
+  }
+  after.outbox.setOnline(true);
+  await settled();
+  expect(after.published).toEqual(["a"]);
 });
 
 test("a message is published only after it is stored", async () => {

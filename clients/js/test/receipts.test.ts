@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { PublishRefusedError } from "../src/link.js";
 import { Receipts } from "../src/receipts.js";
 import { Requests } from "../src/requests.js";
 import { messageAt } from "./messages.js";
@@ -11,11 +12,12 @@ interface Published {
 
 function open(marksDelivered = true) {
   const published: Published[] = [];
-  const state = { isOnline: true };
+  const state = { isOnline: true, refusesWith: undefined as number | undefined };
   const publish = (command: string, payload: object, requestId: string): Promise<void> => {
     if (!state.isOnline) return Promise.reject(new Error("not connected"));
     const fields = payload as { messageId?: string; lastReadMessageId?: string };
     published.push({ command, messageId: fields.messageId ?? fields.lastReadMessageId, requestId });
+    if (state.refusesWith !== undefined) return Promise.reject(new PublishRefusedError("refused", state.refusesWith));
     return Promise.resolve();
   };
   const requests = new Requests({ publish, retry: { baseMs: 100, capMs: 100 }, timeoutMs: 1000 });
@@ -73,6 +75,20 @@ test("a mark made without a connection goes out with the next one", async () => 
   receipts.connected();
   await vi.advanceTimersByTimeAsync(50);
   expect(marks()).toEqual(["markAsDelivered message-4"]);
+});
+
+test.each([0x97, 0x87])("a delivered mark that the broker itself refuses (%i) is repeated until it takes it", async (code) => {
+  const { receipts, marks, state } = open();
+  state.refusesWith = code;
+  receipts.got(messageAt(4));
+  await vi.advanceTimersByTimeAsync(50 + 2000);
+  expect(marks()).toEqual(["markAsDelivered message-4", "markAsDelivered message-4"]);
+  state.refusesWith = undefined;
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(marks()).toHaveLength(3);
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(marks()).toHaveLength(3);
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 test("passing trouble repeats a delivered mark; what another device told needs none", async () => {

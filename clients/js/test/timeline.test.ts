@@ -50,6 +50,16 @@ test("a position that the history does not have was no message and does not bloc
   expect(timeline.lastSeq).toBe(5);
 });
 
+test("a first page is news from the first live message on, as events of the rest may come late", () => {
+  const timeline = new Timeline();
+  timeline.receive(messageAt(41));
+  expect(positions(timeline.mergeNewest(range(30, 42).map((seq) => messageAt(seq)), 41))).toEqual([41, 42]);
+  expect(timeline.newsAfter).toBe(40);
+  expect(timeline.receive(messageAt(42)).appended).toEqual([]);
+  expect(positions(timeline.receive(messageAt(43)).appended)).toEqual([43]);
+  expect(positions(timeline.messages)).toEqual(range(30, 43));
+});
+
 test("the first page is not news, but what came live meanwhile is", () => {
   const timeline = new Timeline();
   expect(timeline.receive(messageAt(51))).toEqual({ appended: [], missing: true });
@@ -59,12 +69,14 @@ test("the first page is not news, but what came live meanwhile is", () => {
   expect(positions(timeline.messages)).toEqual(range(2, 52));
 });
 
-test("a live message older than the first page does not stand next to it with a hole between", () => {
+test("a first page that begins after what came live is left for a fetch from there on", () => {
   const timeline = new Timeline();
   timeline.receive(messageAt(5));
-  const news = timeline.mergeNewest(range(60, 110).map((seq) => messageAt(seq)));
-  expect(positions(news)).toEqual([5]);
-  expect(positions(timeline.messages)).toEqual(range(60, 110));
+  timeline.receive(messageAt(7));
+  expect(positions(timeline.mergeNewest(range(60, 110).map((seq) => messageAt(seq))))).toEqual([5]);
+  expect(timeline.lastSeq).toBe(5);
+  expect(positions(timeline.mergeNewest(range(6, 110).map((seq) => messageAt(seq))))).toEqual(range(6, 110));
+  expect(positions(timeline.messages)).toEqual(range(5, 110));
 });
 
 test("a conversation's very first message needs no history", () => {
@@ -79,6 +91,26 @@ test("older pages go in front, and what they repeat is dropped", () => {
   expect(timeline.mergeOlder([messageAt(5), messageAt(4), messageAt(3)])).toBe(2);
   expect(timeline.mergeOlder([messageAt(4), messageAt(3)])).toBe(0);
   expect(positions(timeline.messages)).toEqual([3, 4, 5, 6]);
+});
+
+test("an older page brings nothing that follows the position from which the conversation is followed", () => {
+  const timeline = new Timeline();
+  timeline.startAfter(5);
+  expect(timeline.mergeOlder(range(3, 6).map((seq) => messageAt(seq)))).toBe(3);
+  expect(positions(timeline.receive(messageAt(6)).appended)).toEqual([6]);
+  expect(positions(timeline.messages)).toEqual([3, 4, 5, 6]);
+});
+
+test("the oldest are dropped when there are too many, of which those scrolled back to do not count", () => {
+  const timeline = new Timeline();
+  timeline.mergeNewest(range(21, 40).map((seq) => messageAt(seq)));
+  expect(timeline.trim(20)).toBe(false);
+  timeline.mergeOlder(range(11, 20).map((seq) => messageAt(seq)));
+  expect(timeline.trim(20)).toBe(false);
+  timeline.receive(messageAt(41));
+  expect(timeline.trim(20)).toBe(true);
+  expect(positions(timeline.messages)).toEqual(range(24, 41));
+  expect(timeline.trim(20)).toBe(false);
 });
 
 test("without a history the hole is accepted, and order still holds", () => {
