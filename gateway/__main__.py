@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from gateway.app import create_app
+from gateway.http_protocol import DeadlineProtocol
 from gateway.logs import configure_logs
 from gateway.settings import GatewaySettings, describe_faults
 
@@ -34,11 +35,16 @@ def main() -> int:
         print(describe_faults(error), file=sys.stderr)
         return 2
     configure_logs(settings.log_level)
+    app = create_app(settings)
     server = _Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             host=settings.host,
             port=settings.port,
+            http=DeadlineProtocol,
+            # There is no WebSocket route; what is installed must not decide whether one could be opened.
+            ws="none",
+            timeout_keep_alive=settings.request_deadline_s,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -46,6 +52,7 @@ def main() -> int:
             timeout_graceful_shutdown=settings.shutdown_grace_s,
         )
     )
+    app.state.server_state = server.server_state
     server.run()
     return 0 if server.started else 1
 

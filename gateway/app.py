@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -14,32 +13,29 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import conversations, operations, pages, people
 from gateway.development import development_router
-from gateway.errors import Refusal, RequestRefused
+from gateway.errors import Refusal, RequestRefused, error_response
 from gateway.logs import AccessLogMiddleware
 from gateway.messaging_calls import MessagingCalls
-from gateway.models import ErrorBody, ErrorDetail
+from gateway.request_limits import BodyLimitMiddleware, ConnectionsLimitMiddleware
 from gateway.response_headers import ResponseHeadersMiddleware
 from gateway.settings import GatewaySettings
 
 _log = structlog.get_logger("gateway")
 
-_LARGEST_BODY = 16 * 1024
-"""Bytes; the largest request holds a few ids."""
-_TOO_LARGE = Refusal(
-    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    code="PAYLOAD_TOO_LARGE",
-    message=f"the body has more than {_LARGEST_BODY} bytes",
-)
 _DEFECT = Refusal(
     status=HTTPStatus.INTERNAL_SERVER_ERROR,
     code="INTERNAL",
     message="a defect of the gateway",
     retryable=True,
 )
+
+_PREFLIGHT_MAX_AGE_S = 7_200
+"""How long browsers may keep what they may send; Chromium keeps nothing longer."""
 
 _DESCRIPTION = """Conversations, history, receipts, resync, presence and preferences for HTTP clients.
 
@@ -86,11 +82,28 @@ def create_app(settings: GatewaySettings, *, static_folder: Path = pages.STATIC_
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_error)
     # The outermost comes last: what goes wrong further in still gets its headers and its line.
-    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(BodyLimitMiddleware, deadline_s=settings.request_deadline_s)
     app.add_middleware(DefectMiddleware)
+    app.add_middleware(ConnectionsLimitMiddleware, limit=settings.connections_limit)
+    _allow_other_origins(app, settings)
     app.add_middleware(ResponseHeadersMiddleware, broker_websocket_url=settings.broker_websocket_url)
     app.add_middleware(AccessLogMiddleware)
     return app
+
+
+def _allow_other_origins(app: FastAPI, settings: GatewaySettings) -> None:
+    """Lets web apps from the origins of the settings call the API; without any, nothing is added."""
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "PATCH", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+            # The token comes in a header that the app sets itself: no cookies are needed.
+            allow_credentials=False,
+            expose_headers=("Retry-After",),
+            max_age=_PREFLIGHT_MAX_AGE_S,
+        )
 
 
 def _describe_without_422(app: FastAPI) -> None:
@@ -108,23 +121,6 @@ def _describe_without_422(app: FastAPI) -> None:
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign] # the way that FastAPI documents
-
-
-def error_response(refusal: Refusal) -> JSONResponse:
-    """The one form of all refusals."""
-    detail = ErrorDetail(
-        code=refusal.code,
-        message=refusal.message,
-        retryable=refusal.retryable,
-        retry_after_ms=refusal.retry_after_ms,
-    )
-    headers = {}
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refusal.retry_after_ms is not None:
-        headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
-    body = ErrorBody(error=detail).model_dump(by_alias=True, exclude_none=True)
-    return JSONResponse(body, status_code=refusal.status, headers=headers)
 
 
 async def _answer_refused(_request: Request, error: Exception) -> JSONResponse:
@@ -149,42 +145,12 @@ async def _answer_http_error(_request: Request, error: Exception) -> JSONRespons
     """404, 405 and their like, from the framework."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    if status == _TOO_LARGE.status:
-        return error_response(_TOO_LARGE)
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         return error_response(
             Refusal(status=status, code="UNKNOWN_COMMAND", message="there is no such route")
         )
     code = "INVALID_PAYLOAD" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "INTERNAL"
     return error_response(Refusal(status=status, code=code, message=status.phrase))
-
-
-class BodyLimitMiddleware:
-    """Refuses what is too large without reading it: the framework reads a body before it knows the caller."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > _LARGEST_BODY:
-            await error_response(_TOO_LARGE)(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_and_count() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > _LARGEST_BODY:
-                raise HTTPException(_TOO_LARGE.status)
-            return message
-
-        await self._app(scope, receive_and_count, send)
 
 
 class DefectMiddleware:

@@ -116,7 +116,7 @@ async def get_receipts(
     return ReceiptList(receipts=[Receipt.of(each) for each in answer.receipts])
 
 
-@router.post("", response_model_exclude_defaults=True, responses=refusals(403, 413))
+@router.post("", response_model_exclude_defaults=True, responses=refusals(403, 408, 413))
 async def open_conversation(
     body: OpenConversationBody, caller: CallerOfRequest, calls: Calls
 ) -> Conversation:

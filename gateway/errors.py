@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -9,6 +10,9 @@ from types import MappingProxyType
 from typing import cast
 
 import grpc
+from fastapi.responses import JSONResponse
+
+from gateway.models import ErrorBody, ErrorDetail
 
 STATUS: Mapping[grpc.StatusCode, HTTPStatus] = MappingProxyType(
     {
@@ -65,6 +69,25 @@ class RequestRefused(Exception):
 def unauthenticated(message: str) -> RequestRefused:
     """401, with a reason that quotes nothing of the token."""
     return RequestRefused(Refusal(status=HTTPStatus.UNAUTHORIZED, code="UNAUTHENTICATED", message=message))
+
+
+def error_response(refusal: Refusal, *, ends_connection: bool = False) -> JSONResponse:
+    """The one form of all refusals; `ends_connection` closes the connection after it."""
+    detail = ErrorDetail(
+        code=refusal.code,
+        message=refusal.message,
+        retryable=refusal.retryable,
+        retry_after_ms=refusal.retry_after_ms,
+    )
+    headers = {}
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refusal.retry_after_ms is not None:
+        headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
+    if ends_connection:
+        headers["Connection"] = "close"
+    body = ErrorBody(error=detail).model_dump(by_alias=True, exclude_none=True)
+    return JSONResponse(body, status_code=refusal.status, headers=headers)
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 _DOCS_FOLDER = Path(__file__).parent / "docs_page"
+_SWAGGER_FOLDER = Path(str(files("fastapi_swagger"))) / "resources"
 
 _ONE_YEAR_IMMUTABLE = "public, max-age=31536000, immutable"
 _ASK_EACH_TIME = "no-cache"
@@ -37,9 +38,9 @@ def page_files(folder: Path = STATIC_FOLDER) -> PageFiles:
 
 
 @router.get("/docs")
-async def reference_page() -> HTMLResponse:
+async def reference_page() -> FileResponse:
     """Swagger UI, all of it from here: no other host is asked."""
-    return HTMLResponse((_DOCS_FOLDER / "index.html").read_bytes(), headers={"Cache-Control": _ASK_EACH_TIME})
+    return FileResponse(_DOCS_FOLDER / "index.html", headers={"Cache-Control": _ASK_EACH_TIME})
 
 
 @router.get("/docs/assets/start.js")
@@ -49,18 +50,17 @@ async def reference_start() -> FileResponse:
 
 
 @router.get("/docs/assets/swagger-ui-bundle.js")
-async def swagger_ui_script() -> Response:
+async def swagger_ui_script() -> FileResponse:
     """Swagger UI's code."""
     return _from_swagger_ui("swagger-ui-bundle.js", "text/javascript")
 
 
 @router.get("/docs/assets/swagger-ui.css")
-async def swagger_ui_style() -> Response:
+async def swagger_ui_style() -> FileResponse:
     """Swagger UI's style."""
     return _from_swagger_ui("swagger-ui.css", "text/css")
 
 
-def _from_swagger_ui(name: str, media_type: str) -> Response:
+def _from_swagger_ui(name: str, media_type: str) -> FileResponse:
     # Only the package's files are used: its own way of serving them redirects `/` and sets no policy.
-    content = (files("fastapi_swagger") / "resources" / name).read_bytes()
-    return Response(content, media_type=media_type, headers={"Cache-Control": _ONE_DAY})
+    return FileResponse(_SWAGGER_FOLDER / name, media_type=media_type, headers={"Cache-Control": _ONE_DAY})

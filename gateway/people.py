@@ -31,7 +31,7 @@ async def get_preferences(caller: CallerOfRequest, calls: Calls) -> Preferences:
     return Preferences.of(await calls.get_preferences(caller))
 
 
-@router.patch("/preferences", responses=refusals(413))
+@router.patch("/preferences", responses=refusals(408, 413))
 async def set_preferences(body: PreferencesBody, caller: CallerOfRequest, calls: Calls) -> Preferences:
     """Changes what is given, and answers with all of it."""
     return Preferences.of(

@@ -22,8 +22,9 @@ _REASONS = {
     401: "No token, or one that does not verify.",
     403: "The two users are not connected.",
     404: "There is no such conversation, or the caller takes no part in it: the two look the same.",
+    408: "The body was not complete in time.",
     413: "The body is larger than any request needs.",
-    503: "The service does not answer now; the same request may succeed later.",
+    503: "The service does not answer now, or too many connect (`BUSY`); the same request may succeed later.",
     504: "The service did not answer in time; the same request may succeed later.",
 }
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "MESSAGING_GATEWAY_"
 
@@ -40,6 +49,37 @@ def _websocket_url(value: str) -> str:
     return value
 
 
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[1-9][0-9]{0,4}))?"
+)
+_DEFAULT_PORTS = frozenset({("http", "80"), ("https", "443")})
+
+
+def _separated(value: object) -> object:
+    """The entries of a list with commas; space around them and empty ones do not count."""
+    if not isinstance(value, str):
+        return value
+    return tuple(entry for each in value.split(",") if (entry := each.strip()))
+
+
+def _origin(value: str) -> str:
+    """As browsers send it, for it is compared as a whole: RFC 6454, 6.2."""
+    match = _ORIGIN.fullmatch(value)
+    if match is None or int(match["port"] or 0) > 65_535:
+        raise ValueError(
+            "each must be scheme://host or scheme://host:port, in lower case, without anything more"
+        )
+    if (match["scheme"], match["port"]) in _DEFAULT_PORTS:
+        raise ValueError("browsers leave the scheme's own port out: leave it out")
+    return value
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_separated)
+]
+"""Of web pages, with commas between them."""
+
+
 class GatewaySettings(BaseSettings):
     """Environment variables `MESSAGING_GATEWAY_*`; unset ones have the defaults below."""
 
@@ -57,6 +97,16 @@ class GatewaySettings(BaseSettings):
     """For every call to the service."""
     shutdown_grace_s: Annotated[int, Field(ge=1, le=60)] = 8
     """How long SIGTERM waits for requests in progress."""
+
+    request_deadline_s: Annotated[int, Field(ge=1, le=300)] = 10
+    """For a request's headers, counted from the connection or the answer before, and again for its body; also
+    how long a client may take nothing of its answer."""
+    connections_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """More are answered `BUSY` and closed. Each needs a descriptor, and two while it gets a file; a process
+    often has 1,024."""
+    allowed_origins: Origins = ()
+    """Whose web pages may call the API, besides the gateway's own: `https://a.example,http://localhost:3000`.
+    Never all: `*` is refused."""
 
     broker_websocket_url: Annotated[str, AfterValidator(_websocket_url)]
     """Where the page connects; its address as browsers see it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from devstack.ports import free_port
+from devstack.python_server import Program, PythonServer
 from gateway.app import create_app
 from gateway.settings import Environment, GatewaySettings
 from tests.integration.gateway.in_memory_messaging import RunningService, running_service
@@ -17,6 +20,12 @@ from tests.integration.gateway.in_memory_messaging import RunningService, runnin
 BROKER_URL = "ws://127.0.0.1:9001"
 
 OpenGateway = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+RunGateway = Callable[..., AbstractAsyncContextManager[PythonServer]]
+
+
+def url_of(server: PythonServer) -> str:
+    """Where a gateway's process listens."""
+    return f"http://127.0.0.1:{server.program.port}"
 
 
 @pytest.fixture
@@ -66,3 +75,35 @@ async def production_gateway(open_gateway: OpenGateway) -> AsyncIterator[httpx.A
     """A client of a gateway in production."""
     async with open_gateway() as client:
         yield client
+
+
+@pytest.fixture
+def run_gateway(service: RunningService, jwt_secret: str, tmp_path: Path) -> RunGateway:
+    """Starts gateways in development as processes; keyword arguments are further settings, `port="8080"`."""
+
+    @asynccontextmanager
+    async def start(**changes: str) -> AsyncIterator[PythonServer]:
+        port = free_port()
+        defaults = {
+            "environment": "development",
+            "log_level": "debug",
+            "port": str(port),
+            "grpc_deadline_ms": "1500",
+            "grpc_target": service.target,
+            "broker_websocket_url": BROKER_URL,
+            "jwt_secret": jwt_secret,
+        }
+        settings = {
+            f"MESSAGING_GATEWAY_{name.upper()}": value for name, value in (defaults | changes).items()
+        }
+        program = Program(
+            name="Gateway", module="gateway", port=port, settings=settings, ready_path="/readyz"
+        )
+        server = PythonServer(program, tmp_path / "gateway.log")
+        await asyncio.to_thread(server.start)
+        try:
+            yield server
+        finally:
+            await asyncio.to_thread(server.stop)
+
+    return start

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 
 import httpx
 import jwt
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from gateway.settings import Environment
+from gateway.app import create_app
+from gateway.settings import Environment, GatewaySettings
 from tests.integration.gateway.conftest import BROKER_URL, OpenGateway
 
 
@@ -72,6 +75,30 @@ async def test_the_reference_page_asks_no_other_host(gateway: httpx.AsyncClient)
     start = await gateway.get("/docs/assets/start.js")
     assert "http" not in start.text
     assert not re.search(r"<script(?![^>]*src=)", page.text)
+
+
+@pytest.mark.parametrize("name", ["swagger-ui-bundle.js", "swagger-ui.css"])
+async def test_a_large_file_is_sent_in_pieces(name: str, static_folder: Path) -> None:
+    settings = GatewaySettings(grpc_target="127.0.0.1:1", broker_websocket_url=BROKER_URL)
+    app = create_app(settings, static_folder=static_folder)
+    pieces: list[int] = []
+
+    async def measured(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_measure(message: Message) -> None:
+            pieces.append(len(message.get("body", b"")))
+            await send(message)
+
+        await app(scope, receive, send_and_measure)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(measured), base_url="http://gateway"
+    ) as client:
+        answer = await client.get(f"/docs/assets/{name}")
+    assert answer.status_code == 200
+    assert len(answer.content) == int(answer.headers["content-length"]) == sum(pieces)
+    assert max(pieces) <= 64 * 1024 < sum(pieces)
+    assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
+    assert answer.headers["cache-control"] == "public, max-age=86400"
 
 
 async def test_openapi_describes_every_route_its_errors_and_the_token(gateway: httpx.AsyncClient) -> None:

@@ -7,18 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from devstack.ports import free_port
-from devstack.python_server import REPOSITORY, Program, PythonServer
+from devstack.python_server import REPOSITORY, PythonServer
 from proto.messaging.v1 import messaging_pb2
 from tests.conftest import MintToken
 from tests.end_to_end.browser import chromium
-from tests.integration.gateway.conftest import BROKER_URL
+from tests.integration.gateway.conftest import BROKER_URL, RunGateway, url_of
 from tests.integration.gateway.in_memory_messaging import CONVERSATION_ID, RunningService
 
 GOOD = {
@@ -28,36 +26,17 @@ GOOD = {
 
 
 @pytest.fixture
-async def gateway_process(
-    service: RunningService, jwt_secret: str, tmp_path: Path
-) -> AsyncIterator[PythonServer]:
+async def gateway_process(run_gateway: RunGateway) -> AsyncIterator[PythonServer]:
     """A gateway in development as its own process."""
-    port = free_port()
-    settings = {
-        "MESSAGING_GATEWAY_ENVIRONMENT": "development",
-        "MESSAGING_GATEWAY_LOG_LEVEL": "debug",
-        "MESSAGING_GATEWAY_PORT": str(port),
-        "MESSAGING_GATEWAY_GRPC_DEADLINE_MS": "1500",
-        "MESSAGING_GATEWAY_GRPC_TARGET": service.target,
-        "MESSAGING_GATEWAY_BROKER_WEBSOCKET_URL": BROKER_URL,
-        "MESSAGING_GATEWAY_JWT_SECRET": jwt_secret,
-    }
-    program = Program(name="Gateway", module="gateway", port=port, settings=settings, ready_path="/readyz")
-    server = PythonServer(program, tmp_path / "gateway.log")
-    await asyncio.to_thread(server.start)
-    yield server
-    await asyncio.to_thread(server.stop)
-
-
-def _url(server: PythonServer) -> str:
-    return f"http://127.0.0.1:{server.program.port}"
+    async with run_gateway() as server:
+        yield server
 
 
 async def test_logs_are_json_and_never_hold_a_token_an_address_or_a_text(
     gateway_process: PythonServer, service: RunningService, token: MintToken, jwt_secret: str
 ) -> None:
     alice = token("alice")
-    async with httpx.AsyncClient(base_url=_url(gateway_process)) as client:
+    async with httpx.AsyncClient(base_url=url_of(gateway_process)) as client:
         headers = {"Authorization": f"Bearer {alice}"}
         minted = (await client.post("/api/dev/token", json={"userId": "bob"})).json()["token"]
         await client.get(f"/api/conversations/{CONVERSATION_ID}/messages", headers=headers)
@@ -92,7 +71,7 @@ async def test_sigterm_lets_a_request_finish_and_ends_cleanly(
     gateway_process: PythonServer, service: RunningService, token: MintToken
 ) -> None:
     service.messaging.hangs = True
-    async with httpx.AsyncClient(base_url=_url(gateway_process), timeout=20) as client:
+    async with httpx.AsyncClient(base_url=url_of(gateway_process), timeout=20) as client:
         headers = {"Authorization": f"Bearer {token('alice')}"}
         waiting = asyncio.create_task(client.get("/api/conversations", headers=headers))
         async with asyncio.timeout(10):
@@ -116,13 +95,13 @@ async def test_the_reference_page_works_in_a_browser_under_its_policy(
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        await page.goto(f"{_url(gateway_process)}/docs")
+        await page.goto(f"{url_of(gateway_process)}/docs")
         await page.locator(".opblock-get .opblock-summary-control").first.click()
         await page.locator(".responses-table").first.wait_for()
         await page.locator("button.authorize").first.click()
         await page.get_by_text("userToken").first.wait_for()
     assert complaints == []
-    assert all(url.startswith((_url(gateway_process), "data:")) for url in asked)
+    assert all(url.startswith((url_of(gateway_process), "data:")) for url in asked)
 
 
 def _start(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -156,6 +135,9 @@ def test_missing_settings_end_the_process_with_a_list() -> None:
         ({"BROKER_WEBSOCKET_URL": "http://127.0.0.1"}, "must be a URL that begins with ws:// or wss://"),
         ({"BROKER_WEBSOCKET_URL": "ws://user:pw@host"}, "must have neither user, query nor fragment"),
         ({"BROKER_WEBSOCKET_URL": "ws://host;script-src *"}, "must not contain spaces"),
+        ({"REQUEST_DEADLINE_S": "0"}, "MESSAGING_GATEWAY_REQUEST_DEADLINE_S: "),
+        ({"CONNECTIONS_LIMIT": "0"}, "MESSAGING_GATEWAY_CONNECTIONS_LIMIT: "),
+        ({"ALLOWED_ORIGINS": "https://app.example,*"}, "MESSAGING_GATEWAY_ALLOWED_ORIGINS: each must be"),
         ({"ENVIRONMENT": "development"}, "MESSAGING_GATEWAY_JWT_SECRET must have at least 32"),
         (
             {"ENVIRONMENT": "development", "JWT_SECRET": "short-secret"},
