@@ -91,7 +91,7 @@ class Conversation(_Model):
     participant_ids: Annotated[list[str], Field(examples=[["alice", "bob"]])]
     last_seq: Annotated[int, Field(description="0 when nothing was sent yet.", examples=[42])]
     last_message: Annotated[Message | None, Field(description="Absent when nothing was sent yet.")] = None
-    unread_count: Annotated[int, Field(examples=[0])]
+    unread_count: Annotated[int, Field(description="Among the newest 1,000 messages.", examples=[0])]
     read_seq: Annotated[int, Field(description="The caller's own read position.", examples=[42])]
     positions: Annotated[list[Position], Field(description="Of the other participants.")]
     created_at: Moment

@@ -215,10 +215,9 @@ class CachedConnections:
                     return connected
         finally:
             del self._flights[pair]
-        if connected:
-            code = ErrorCode.AUTHORIZATION_UNAVAILABLE
-            raise Rejected(code, "the connection is changing right now", retry_after_ms=100)
-        return False
+        # Neither answer may be believed: a refusal would be final to the client.
+        code = ErrorCode.AUTHORIZATION_UNAVAILABLE
+        raise Rejected(code, "the connection is changing right now", retry_after_ms=100)
 
     async def _ask(self, flight: _Flight, user: UserId, other: UserId) -> tuple[bool, float]:
         """The answer of the first layer that has one, and how long it may be kept here."""

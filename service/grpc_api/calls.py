@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Multiset
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias, cast
@@ -15,7 +16,8 @@ from google.protobuf.message import DecodeError
 from prometheus_client import Counter
 
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.grpc_api.authentication import Authentication, InvalidToken
+from service.domain.ids import UserId
+from service.grpc_api.authentication import Authentication, InvalidToken, caller
 from service.grpc_api.errors import refuse
 from service.grpc_api.metrics import CALL_SECONDS, CALLS
 
@@ -26,6 +28,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
 GenericHandler: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_CALLS_OF_ONE_USER = 64
+"""At once, and in each instance: nobody alone takes the connections to the database that all share."""
 
 _OTHER = "other"
 """Label of methods that this server does not have: their names are the callers' invention."""
@@ -50,8 +55,8 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
 
         Calls of all but `open_services` need a user's valid token. Those of `bounded_services` end at their
         deadline, which is `default_deadline` seconds for a call that brings none, and what they raise becomes
-        a status. The end of a deadline and a cancellation both cancel the handler, and with it the statement
-        that it waits for.
+        a status. Of one caller 64 of them may be under way; more are refused: BUSY. The end of a deadline and
+        a cancellation both cancel the handler, and with it the statement that it waits for.
         """
         self._authentication = authentication
         self._open_services = open_services
@@ -59,6 +64,8 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
         self._default_deadline = default_deadline
         self._handlers: dict[str, Handler] = {}
         self._open: set[str] = set()
+        self._under_way: Multiset[UserId] = Multiset()
+        """Bounded calls of each caller who has any."""
 
     def add_generic_rpc_handlers(self, handlers: Sequence[GenericHandler]) -> None:
         """Nothing: generated code names the same methods again in `add_registered_method_handlers`."""
@@ -101,6 +108,10 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
 
     def _bounded(self, method: str, behaviour: Behaviour, parse: Callable[[bytes], Any]) -> Behaviour:
         async def answer(request: bytes, context: Context) -> Any:
+            user = caller()
+            if self._under_way[user] >= _CALLS_OF_ONE_USER:
+                await refuse(context, _TOO_MANY)
+            self._under_way[user] += 1
             # grpc itself cancels at the client's deadline.
             limit = self._default_deadline if context.time_remaining() is None else None
             try:
@@ -114,10 +125,15 @@ class Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in i
                 if isinstance(error, TimeoutError) and deadline.expired():
                     await refuse(context, _TOO_SLOW, grpc.StatusCode.DEADLINE_EXCEEDED)
                 await refuse(context, _incident(method))
+            finally:
+                self._under_way[user] -= 1
+                if not self._under_way[user]:
+                    del self._under_way[user]
 
         return answer
 
 
+_TOO_MANY = Rejection(ErrorCode.BUSY, "too many of your calls are under way", retry_after_ms=100)
 _TOO_SLOW = Rejection(ErrorCode.STORAGE_UNAVAILABLE, "no answer within the deadline")
 _UNREADABLE = Rejection(ErrorCode.INVALID_PAYLOAD, "the request is not the message of this method")
 

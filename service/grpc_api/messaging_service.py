@@ -165,7 +165,7 @@ class MessagingService(pb_grpc.MessagingServiceServicer):
         return preferences_response(preferences)
 
     async def _count_write(self, user: UserId) -> None:
-        """Raises `Rejected`: RATE_LIMITED. Reads are bounded by the database's own connections for them."""
+        """Raises `Rejected`: RATE_LIMITED. Reads are bounded by how many of a caller may be under way."""
         if self._writes.passes(user):
             return
         refusal = self._writes.refusal(user) or await self._writes.decide(user)

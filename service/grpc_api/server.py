@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -35,6 +36,16 @@ _OPTIONS = (
 )
 
 
+class _Health(HealthServicer):  # type: ignore[misc]  # has no types
+    """Answers `Check` only: a watcher needs no token, and would hold a call of the server's for ever."""
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Refuses, which clients that balance by health take for healthy."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask with Check")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """Where and how the server serves."""
@@ -60,7 +71,7 @@ class GrpcServer:
         self._service = service
         self._verifier = verifier
         self._options = options
-        self._health = HealthServicer()
+        self._health = _Health()
         self._server: aio.Server | None = None
 
     async def start(self) -> int:

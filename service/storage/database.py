@@ -135,6 +135,8 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int = 8, acquire_timeout: float = 2.0) -> None:
+        self.size = size
+        """Connections of the pool, those that are direct not counted."""
         self._url = url
         self._direct: list[DirectConnection | DirectPool] = []
         self._connect: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -53,7 +54,8 @@ _HISTORY_CONNECTIONS = 4
 """One is used while pages are in memory, the others beside pages that come from the disk."""
 
 # Which conversations are on the page is settled before their last messages
-# and unread counts are looked up, so that only theirs are.
+# and unread counts are looked up, so that only theirs are. Counting walks so
+# many positions at most, whatever a user has not read: it is done by each list.
 _SUMMARIES = """
 WITH page AS MATERIALIZED (
     SELECT c.id, c.kind, c.created_at, c.activity_id, c.last_seq,
@@ -74,7 +76,8 @@ FROM page
 CROSS JOIN LATERAL (
     SELECT count(*) AS messages
     FROM message AS m
-    WHERE m.conversation_id = page.id AND m.seq > page.my_read_seq AND m.sender_id = page.other_id
+    WHERE m.conversation_id = page.id AND m.seq > greatest(page.my_read_seq, page.last_seq - {counted})
+      AND m.sender_id = page.other_id
 ) AS unread
 LEFT JOIN LATERAL (
     SELECT m.id, m.seq, m.sender_id, m.client_message_id, m.text, m.created_at
@@ -86,8 +89,11 @@ LEFT JOIN LATERAL (
 ORDER BY page.activity_id DESC
 """
 
-_LIST = _SUMMARIES.format(condition="AND c.activity_id < %(before)b")
-_ONE = _SUMMARIES.format(condition="AND me.conversation_id = %(conversation_id)b")
+_COUNTED = 1_000
+"""The newest positions of a conversation, among which unread messages are counted."""
+
+_LIST = _SUMMARIES.format(condition="AND c.activity_id < %(before)b", counted=_COUNTED)
+_ONE = _SUMMARIES.format(condition="AND me.conversation_id = %(conversation_id)b", counted=_COUNTED)
 
 
 class PostgresConversationReader:
@@ -96,6 +102,8 @@ class PostgresConversationReader:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._histories = database.direct_pool(_HISTORIES, _HISTORY_CONNECTIONS)
+        self._places = asyncio.Semaphore(max(1, database.size // 2))
+        """Half of the pool: the rest is for those on whom messages wait."""
 
     async def history(
         self, conversation_id: ConversationId, *, limit: int, direction: Direction, after_seq: int | None
@@ -137,6 +145,7 @@ class PostgresConversationReader:
         """All rows of a prepared statement, in the binary format: it is the cheaper one to read."""
         with translated_errors(operation):
             async with (
+                self._places,
                 self._database.connection() as connection,
                 connection.cursor(binary=True, row_factory=tuple_row) as cursor,
             ):

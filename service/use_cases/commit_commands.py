@@ -38,6 +38,10 @@ much as twenty marks in it, and what a user moves twice is told once. Nobody see
 _MARKS_YIELD_S = 0.01
 """So long marks wait for a message to be told: beside its commit, the two would slow each other down."""
 
+_DECIDED_FOR_S = 0.5
+"""A message that waits longer for its commit, as when the database stands still, is authorized again: a
+connection that has ended stops it within a second."""
+
 Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
 
@@ -49,6 +53,8 @@ class _Waiting(Generic[Work, Ticket]):
     work: Work
     conversation: Conversation
     ticket: Ticket
+    since: float
+    """When it was authorized, by the clock."""
 
 
 class CommitCommands(Generic[Ticket]):
@@ -195,13 +201,12 @@ class CommitCommands(Generic[Ticket]):
             conversation = await self._authorize.addressed(command.user_id, command.target)
             # The same message may be in the commit that is under way.
             await self._messages.settle()
-            row = await self._writer.find(command.user_id, command.client_message_id)
-            if row is None or conversation is None:
+            if conversation is None:
                 raise
-            original = sent(drafted(command, conversation, self._now_ns()), conversation, row)
-            if isinstance(original, Sent):
-                return original
-            raise
+            original = await self._original(drafted(command, conversation, self._now_ns()), conversation)
+            if original is None:
+                raise
+            return original
 
     def _accept(self, command: Command, ticket: Ticket, decision: Conversation | Result) -> None:
         if not isinstance(decision, Conversation):
@@ -211,16 +216,61 @@ class CommitCommands(Generic[Ticket]):
         if isinstance(command, SendCommand):
             draft = drafted(command, decision, self._now_ns())
             self._shedding.enter(command.user_id)
-            self._messages.add(_Waiting(draft, decision, ticket))
+            self._messages.add(_Waiting(draft, decision, ticket, self._clock()))
         else:
-            self._marks.add(_Waiting(command.mark, decision, ticket))
+            self._marks.add(_Waiting(command.mark, decision, ticket, self._clock()))
 
     async def _commit_messages(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """One commit for the batch."""
         try:
-            await self._commit_or_split(batch)
+            allowed = batch
+            if batch[0].since < self._clock() - _DECIDED_FOR_S:
+                allowed = await self._still_allowed(batch)
+            if allowed:
+                await self._commit_or_split(allowed)
         finally:
             self._shedding.leave([waiting.work.sender_id for waiting in batch])
+
+    async def _still_allowed(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> list[_Waiting[Draft, Ticket]]:
+        """Answers those whose connection has ended while they waited; returns the others."""
+        unknown = [
+            waiting
+            for waiting in batch
+            if not isinstance(
+                self._authorize.known(waiting.work.sender_id, waiting.conversation.id), Conversation
+            )
+        ]
+        if not unknown:
+            return list(batch)
+        decided = zip(unknown, await asyncio.gather(*map(self._decide_again, unknown)), strict=True)
+        answered = [(waiting, answer) for waiting, answer in decided if answer is not None]
+        self._deliver([(waiting.ticket, answer) for waiting, answer in answered])
+        refused = {id(waiting) for waiting, _ in answered}
+        return [waiting for waiting in batch if id(waiting) not in refused]
+
+    async def _decide_again(self, waiting: _Waiting[Draft, Ticket]) -> Sent | Rejection | None:
+        """None if it may be committed."""
+        draft, conversation = waiting.work, waiting.conversation
+        try:
+            try:
+                await self._authorize.decide(draft.sender_id, conversation.id)
+            except Rejected as error:
+                if error.rejection != NOT_CONNECTED:
+                    raise
+                return await self._original(draft, conversation) or error.rejection
+        except Rejected as error:
+            return error.rejection
+        except LeaseLost:
+            raise
+        except Exception:
+            return incident("authorize", draft.client_message_id)
+        return None
+
+    async def _original(self, draft: Draft, conversation: Conversation) -> Sent | None:
+        """What became of the same message when it was sent before; it may have been accepted then."""
+        row = await self._writer.find(draft.sender_id, draft.client_message_id)
+        original = None if row is None else sent(draft, conversation, row)
+        return original if isinstance(original, Sent) else None
 
     async def _commit_or_split(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """Resends of a message within the batch share the first one's row."""

@@ -153,6 +153,7 @@ class ConversationSummary:
     last_message: Message | None
     positions: dict[UserId, Positions]
     unread_count: int
+    """Among the newest thousand positions."""
 
 
 class ConversationReader(Protocol):

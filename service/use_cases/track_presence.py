@@ -66,7 +66,7 @@ class TrackPresence:
     forgets. A user is handled by one task at a time, which brings what others
     were told to what holds: states are never told out of order, and what
     changes back and forth meanwhile is not told at all. What fails comes up
-    again with the next sweep (every `sweep` seconds).
+    again with the next sweep (every `sweep` seconds) that reaches the store.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class TrackPresence:
         while self._remembered and next(iter(self._remembered.values())).until <= now:
             user, memory = self._remembered.popitem(last=False)
             self._want(user, _Wish(was_present=True, was_shown=memory.is_shown))
-        failed, self._failed = self._failed, OrderedDict()
-        for user, wish in failed.items():
-            self._want(user, wish)
         try:
             while users := await self._store.take_due(_BATCH):
                 for user in users:
                     self._want(user, _Wish())
                 if len(users) < _BATCH:
-                    return
+                    break
         except PresenceUnavailable:
             return
+        failed, self._failed = self._failed, OrderedDict()
+        for user, wish in failed.items():
+            self._want(user, wish)
 
     async def settle_next(self) -> bool:
         """Takes one waiting user and tells what there is to tell; False when nobody can be taken."""
@@ -161,6 +161,9 @@ class TrackPresence:
             await self._settle(user, wish)
         except PresenceUnavailable:
             self._try_later(user, wish)
+            # All others would fail as well: with many, that alone would keep the messages waiting.
+            while self._waiting:
+                self._try_later(*self._waiting.popitem(last=False))
         except Rejected as error:
             _log.info("presence_untold", user_id=user, code=error.rejection.code.value)
             self._try_later(user, wish)
@@ -244,7 +247,7 @@ class TrackPresence:
         self._work.set()
 
     def _try_later(self, user: UserId, wish: _Wish) -> None:
-        """With the next sweep; what was forgotten beyond the limit comes up with the next heartbeat."""
+        """With the next sweep that reaches the store; what is forgotten here, with the next heartbeat."""
         self._failed[user] = wish if user not in self._failed else self._failed[user].and_(wish)
         if len(self._failed) > _MAX_REMEMBERED:
             self._failed.popitem(last=False)

@@ -165,7 +165,9 @@ class Conversation(_message.Message):
     last_seq: _builtins.int
     """Position of the newest state change; 0 when nothing was sent yet."""
     unread_count: _builtins.int
-    """Messages of the counterpart behind the caller's read position."""
+    """Messages of the counterpart behind the caller's read position, counted among the newest 1,000
+    positions only: where more are unread, 1,000 or less.
+    """
     read_seq: _builtins.int
     """The caller's own read position; the unread messages are behind it."""
     @_builtins.property

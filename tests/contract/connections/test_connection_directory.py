@@ -160,8 +160,12 @@ async def test_forgetting_everything_overtakes_lookups_under_way(subject: Subjec
     assert await asker is False
 
 
-async def test_a_positive_answer_overtaken_twice_is_not_trusted_and_not_kept(subject: Subject) -> None:
-    subject.script.connect(ALICE, BOB)
+@pytest.mark.parametrize("connected", [True, False])
+async def test_an_answer_overtaken_twice_is_not_trusted_and_not_kept(
+    subject: Subject, *, connected: bool
+) -> None:
+    if connected:
+        subject.script.connect(ALICE, BOB)
     answer_first = subject.script.hold()
     asker = asyncio.create_task(subject.directory.are_connected(ALICE, BOB))
     await subject.script.until_asked(1)

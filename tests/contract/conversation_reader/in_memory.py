@@ -101,13 +101,14 @@ class InMemoryConversations:
 
 def _summary(user: UserId, stored: _Stored) -> ConversationSummary:
     messages = stored.messages
-    read_seq = stored.positions[user].read_seq
+    last_seq = messages[-1].seq if messages else 0
+    counted_from = max(stored.positions[user].read_seq, last_seq - 1_000)
     return ConversationSummary(
         conversation=stored.conversation,
         created_at=CREATED_AT,
         activity_id=stored.activity_id,
-        last_seq=messages[-1].seq if messages else 0,
+        last_seq=last_seq,
         last_message=messages[-1] if messages else None,
         positions=dict(stored.positions),
-        unread_count=sum(m.sender_id != user and m.seq > read_seq for m in messages),
+        unread_count=sum(m.sender_id != user and m.seq > counted_from for m in messages),
     )

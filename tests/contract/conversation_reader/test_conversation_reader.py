@@ -122,6 +122,18 @@ async def test_a_summary_holds_what_its_participant_sees(world: World) -> None:
     assert (of_alice.unread_count, of_bob.unread_count) == (2, 2)
 
 
+async def test_unread_messages_are_counted_among_the_newest_thousand_positions(world: World) -> None:
+    conversation = await world.seed.conversation(ALICE, BOB)
+    await world.seed.messages(conversation, [BOB] * 500 + [ALICE, BOB] * 500)
+    of_alice = await world.reader.summary(ALICE, conversation.id)
+    assert of_alice is not None
+    assert of_alice.unread_count == 500
+    await world.seed.positions(conversation, ALICE, Positions(delivered_seq=1_500, read_seq=1_490))
+    of_alice = await world.reader.summary(ALICE, conversation.id)
+    assert of_alice is not None
+    assert of_alice.unread_count == 5
+
+
 async def test_a_conversation_without_messages_has_a_summary_without_one(world: World) -> None:
     conversation = await world.seed.conversation(ALICE, BOB)
     summary = await world.reader.summary(ALICE, conversation.id)

@@ -59,8 +59,10 @@ class WaitingReader(InMemoryConversations):
         super().__init__()
         self.asked = asyncio.Event()
         self.let_go = asyncio.Event()
+        self.waiting = 0
 
     async def summary(self, user: UserId, conversation_id: ConversationId) -> ConversationSummary | None:
+        self.waiting += 1
         self.asked.set()
         await self.let_go.wait()
         return None
@@ -117,18 +119,13 @@ async def test_a_new_server_is_not_serving_until_it_is_told_to(
         assert await check(client, "") == NOT_SERVING
 
 
-async def test_health_watchers_see_the_server_become_ready_and_stop(
-    verifier: TokenVerifier, token: MintToken
-) -> None:
-    async with serving(InMemoryConversations(), verifier, token) as (server, client):
-        watch = health_of(client).Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
-        assert (await watch.read()).status == NOT_SERVING
-        await server.set_serving(True)
-        assert (await watch.read()).status == SERVING
-        stopping = asyncio.create_task(server.stop(2))
-        assert (await watch.read()).status == NOT_SERVING
-        watch.cancel()
-        await stopping
+async def test_nobody_watches_health_for_ever(verifier: TokenVerifier, token: MintToken) -> None:
+    """A watcher needs no token, and would take one of the calls that the server has at once."""
+    async with serving(InMemoryConversations(), verifier, token, maximum_calls=2) as (_, client):
+        for _ in range(3):
+            watch = health_of(client).Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
+            assert (await refusal_of(watch.read())).status is grpc.StatusCode.UNIMPLEMENTED
+        assert await check(client, "") == NOT_SERVING
 
 
 async def test_reflection_is_there_only_when_it_was_asked_for(
@@ -234,6 +231,20 @@ async def test_calls_beyond_the_limit_are_refused_and_not_queued(
         assert refusal.status is grpc.StatusCode.RESOURCE_EXHAUSTED
         store.let_go.set()
         await call
+
+
+async def test_one_caller_leaves_room_for_the_others(verifier: TokenVerifier, token: MintToken) -> None:
+    store = WaitingReader()
+    async with serving(store, verifier, token) as (_, client):
+        calls = [asyncio.ensure_future(refusal_of(client.conversation("alice", uuid4()))) for _ in range(64)]
+        while store.waiting < len(calls):
+            store.asked.clear()
+            await store.asked.wait()
+        await assert_refused(client.conversations("alice"), ErrorCode.BUSY)
+        await client.conversations("bob")
+        store.let_go.set()
+        await asyncio.gather(*calls)
+        await client.conversations("alice")
 
 
 def calls_counted(method: str, code: str) -> float:

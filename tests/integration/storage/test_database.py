@@ -12,7 +12,9 @@ import pytest
 import pytest_asyncio
 
 from service.domain.errors import ErrorCode, Rejected
+from service.domain.ids import UserId
 from service.storage.database import Database, translated_errors
+from service.storage.reads import PostgresConversationReader
 
 _SIZE = 4
 
@@ -51,6 +53,32 @@ async def test_lost_connections_cost_nobody_an_error(database: Database, databas
     assert await asyncio.to_thread(end_all, database_url) == _SIZE
     await asyncio.gather(*(database.ping() for _ in range(4 * _SIZE)))
     await fill(database)
+
+
+async def test_slow_lists_leave_connections_to_the_others(database: Database, database_url: str) -> None:
+    reader = PostgresConversationReader(database)
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE message")
+        lists = [
+            asyncio.create_task(reader.summaries(UserId("alice"), limit=10, before=None))
+            for _ in range(2 * _SIZE)
+        ]
+        async with asyncio.timeout(10):
+            while _waiting_for_a_lock(database_url) < _SIZE // 2:
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*(database.ping() for _ in range(4 * _SIZE)))
+        assert _waiting_for_a_lock(database_url) == _SIZE // 2
+    assert all(not page for page in await asyncio.gather(*lists))
+
+
+def _waiting_for_a_lock(database_url: str) -> int:
+    with psycopg.connect(database_url) as looker:
+        found = looker.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+            " WHERE NOT granted AND datname = current_database()"
+        ).fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 async def test_a_connection_that_is_lost_at_work_is_a_typed_error_and_not_given_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -70,6 +71,8 @@ class Bench:
             self.directory.verdicts[frozenset(pair)] = True
         self.results: list[tuple[str, Result]] = []
         self.is_crowded = False
+        self.seconds_later = 0.0
+        """What the pipeline's clock is ahead."""
         self.pipeline: CommitCommands[str] = CommitCommands(
             Authorize(self.conversations, self.directory, lambda: 0),
             self.conversations,
@@ -81,6 +84,7 @@ class Bench:
             now_ns=lambda: 0,
             batch_limit=batch_limit,
             is_crowded=lambda: self.is_crowded,
+            clock=lambda: time.monotonic() + self.seconds_later,
         )
         self._changed = asyncio.Event()
 

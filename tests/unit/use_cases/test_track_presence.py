@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.domain.ids import UserId
-from service.use_cases.presence_ports import Noted, PresenceUnavailable, SessionReport
+from service.use_cases.presence_ports import Noted, Outlook, PresenceUnavailable, SessionReport
 from tests.unit.use_cases.presence_world import ALICE, AWAY, BOB, CAROL, LEASE, OFFLINE, ONLINE, START, World
 
 
@@ -157,6 +157,30 @@ async def test_without_the_store_nothing_is_told_and_everything_later(world: Wor
     await world.says(BOB, ONLINE)
     await world.sweep()
     assert (BOB, ALICE, OFFLINE) in world.news()
+
+
+async def test_an_outage_of_the_store_costs_one_attempt_whoever_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[UserId] = []
+    inspect = world.store.inspect
+
+    async def counted(user: UserId, *, was_shown: bool) -> Outlook:
+        asked.append(user)
+        return await inspect(user, was_shown=was_shown)
+
+    monkeypatch.setattr(world.store, "inspect", counted)
+    world.store.is_down = True
+    users = {UserId(f"user-{number}") for number in range(100)}
+    for user in users:
+        world.track.preferences_changed(user)
+    await world.settle()
+    assert len(asked) == 1
+    await world.sweep()
+    assert len(asked) == 1
+    world.store.is_down = False
+    await world.sweep()
+    assert set(asked) == users
 
 
 async def test_without_a_link_or_an_answer_about_connections_it_is_told_later(world: World) -> None:
