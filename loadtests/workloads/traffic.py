@@ -132,11 +132,14 @@ class Books:
         self._before = await count_messages(self._database_url)
 
     async def close(
-        self, population: Population, *, seconds: float = 30.0, stored_by_others: int = 0
+        self, population: Population, *, seconds: float = 30.0, without: Sequence[str] = ()
     ) -> dict[str, int]:
-        """Waits until all is answered and delivered, and counts what must be zero after any run."""
+        """Waits until all is answered and delivered, and counts what must be zero after any run.
+
+        `without`: users beside the population, whose conversations do not count.
+        """
         is_settled = await population.settled(seconds)
-        stored = await count_messages(self._database_url) - self._before - stored_by_others
+        stored = await count_messages(self._database_url, without=without) - self._before
         ledger = population.ledger
         accepted = ledger.sent - ledger.refused.total()
         return {

@@ -14,12 +14,13 @@ from service.domain.errors import Rejected, Rejection
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.domain.receipts import Mark
-from service.use_cases.authorize import NOT_CONNECTED, Authorize
+from service.use_cases.authorize import Authorize
+from service.use_cases.decide_commands import Command, DecideCommands
 from service.use_cases.group_commit import GroupCommit
 from service.use_cases.incidents import incident
 from service.use_cases.lanes import Lanes
 from service.use_cases.lease import LeaseLost
-from service.use_cases.mark_position import MarkCommand, Marked, marked
+from service.use_cases.mark_position import Marked, marked
 from service.use_cases.ports import BatchWriter, Committed, ConversationRepository
 from service.use_cases.send_message import SendCommand, Sent, drafted, sent
 from service.use_cases.set_preferences import SetPreferences, SetPreferencesCommand
@@ -42,7 +43,6 @@ _DECIDED_FOR_S = 0.5
 """A message that waits longer for its commit, as when the database stands still, is authorized again: a
 connection that has ended stops it within a second."""
 
-Command = SendCommand | MarkCommand | SetPreferencesCommand
 Result = Sent | Marked | Preferences | Rejection
 
 
@@ -87,10 +87,8 @@ class CommitCommands(Generic[Ticket]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`is_crowded`: whether so many commands are unacknowledged that nothing should be put off."""
-        self._authorize = authorize
         self._conversations = conversations
         self._writer = writer
-        self._set_preferences = set_preferences
         self._deliver = deliver
         self._now_ns = now_ns
         self._shedding = shedding
@@ -108,6 +106,14 @@ class CommitCommands(Generic[Ticket]):
         self._marks: GroupCommit[_Waiting[Mark, Ticket]] = GroupCommit(
             self._commit_marks, limit=batch_limit, gather=self._gather_marks
         )
+        self._decisions = DecideCommands(
+            authorize,
+            writer,
+            set_preferences,
+            messages_settled=self._messages.settle,
+            marks_settled=self._marks.settle,
+            now_ns=now_ns,
+        )
 
     def submit(self, command: Command, ticket: Ticket) -> None:
         """Takes a command; its result reaches `deliver` with this ticket."""
@@ -121,7 +127,7 @@ class CommitCommands(Generic[Ticket]):
             else:
                 self._lanes.add(user, (command, ticket))
             return
-        decision = self._known(command)
+        decision = self._decisions.known(command)
         if decision is not None:
             self._accept(command, ticket, decision)
         else:
@@ -154,7 +160,7 @@ class CommitCommands(Generic[Ticket]):
             return
         command, ticket = item
         try:
-            decision = self._known(command) or await self._decide(command)
+            decision = self._decisions.known(command) or await self._decisions.decide(command)
         except LeaseLost as lost:
             self._lost = lost
             self._lost_in_lane.set()
@@ -164,49 +170,6 @@ class CommitCommands(Generic[Ticket]):
         except Exception:
             # What is behind it in the lane has an answer coming, too.
             self._deliver([(ticket, incident("answer", command.id))])
-
-    def _known(self, command: Command) -> Conversation | Rejection | None:
-        if isinstance(command, SetPreferencesCommand):
-            return None
-        if isinstance(command, SendCommand):
-            decision = self._authorize.known(command.user_id, command.target)
-            # Whoever resends what was accepted before a revocation gets the original result.
-            return None if decision is NOT_CONNECTED else decision
-        return self._authorize.known_participation(command.user_id, command.conversation_id)
-
-    async def _decide(self, command: Command) -> Conversation | Result:
-        try:
-            if isinstance(command, SetPreferencesCommand):
-                # What was read before is shown or hidden as was chosen then.
-                await self._marks.settle()
-                return await self._set_preferences(
-                    command.user_id, read_receipts=command.read_receipts, invisible=command.invisible
-                )
-            if isinstance(command, SendCommand):
-                return await self._decide_send(command)
-            return await self._authorize.participation(command.user_id, command.conversation_id)
-        except Rejected as error:
-            return error.rejection
-        except LeaseLost:
-            raise
-        except Exception:
-            return incident("authorize", command.id)
-
-    async def _decide_send(self, command: SendCommand) -> Conversation | Sent:
-        try:
-            return await self._authorize.decide(command.user_id, command.target)
-        except Rejected as error:
-            if error.rejection != NOT_CONNECTED:
-                raise
-            conversation = await self._authorize.addressed(command.user_id, command.target)
-            # The same message may be in the commit that is under way.
-            await self._messages.settle()
-            if conversation is None:
-                raise
-            original = await self._original(drafted(command, conversation, self._now_ns()), conversation)
-            if original is None:
-                raise
-            return original
 
     def _accept(self, command: Command, ticket: Ticket, decision: Conversation | Result) -> None:
         if not isinstance(decision, Conversation):
@@ -233,44 +196,16 @@ class CommitCommands(Generic[Ticket]):
 
     async def _still_allowed(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> list[_Waiting[Draft, Ticket]]:
         """Answers those whose connection has ended while they waited; returns the others."""
-        unknown = [
-            waiting
-            for waiting in batch
-            if not isinstance(
-                self._authorize.known(waiting.work.sender_id, waiting.conversation.id), Conversation
-            )
+        unknown = [waiting for waiting in batch if not self._decisions.is_still_known(waiting.work)]
+        answers = await asyncio.gather(
+            *(self._decisions.decide_again(waiting.work, waiting.conversation) for waiting in unknown)
+        )
+        answered = [
+            (waiting, answer) for waiting, answer in zip(unknown, answers, strict=True) if answer is not None
         ]
-        if not unknown:
-            return list(batch)
-        decided = zip(unknown, await asyncio.gather(*map(self._decide_again, unknown)), strict=True)
-        answered = [(waiting, answer) for waiting, answer in decided if answer is not None]
         self._deliver([(waiting.ticket, answer) for waiting, answer in answered])
-        refused = {id(waiting) for waiting, _ in answered}
-        return [waiting for waiting in batch if id(waiting) not in refused]
-
-    async def _decide_again(self, waiting: _Waiting[Draft, Ticket]) -> Sent | Rejection | None:
-        """None if it may be committed."""
-        draft, conversation = waiting.work, waiting.conversation
-        try:
-            try:
-                await self._authorize.decide(draft.sender_id, conversation.id)
-            except Rejected as error:
-                if error.rejection != NOT_CONNECTED:
-                    raise
-                return await self._original(draft, conversation) or error.rejection
-        except Rejected as error:
-            return error.rejection
-        except LeaseLost:
-            raise
-        except Exception:
-            return incident("authorize", draft.client_message_id)
-        return None
-
-    async def _original(self, draft: Draft, conversation: Conversation) -> Sent | None:
-        """What became of the same message when it was sent before; it may have been accepted then."""
-        row = await self._writer.find(draft.sender_id, draft.client_message_id)
-        original = None if row is None else sent(draft, conversation, row)
-        return original if isinstance(original, Sent) else None
+        done = {id(waiting) for waiting, _ in answered}
+        return [waiting for waiting in batch if id(waiting) not in done]
 
     async def _commit_or_split(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """Resends of a message within the batch share the first one's row."""

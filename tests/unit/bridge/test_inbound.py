@@ -20,7 +20,7 @@ from bridge.publisher import Publisher
 from bridge.session import Session
 from bridge.topics import Topics
 from service.domain.errors import ErrorCode, Rejected, Rejection
-from service.use_cases.commit_commands import Command
+from service.use_cases.decide_commands import Command
 from service.use_cases.send_message import SendCommand
 from tests.asyncapi_schemas import validator
 from tests.fakes import MemoryRateLimit

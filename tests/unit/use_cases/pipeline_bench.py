@@ -61,10 +61,15 @@ class Bench:
     """A pipeline with its ports and everything that it delivered."""
 
     def __init__(
-        self, batch_limit: int = 512, *, waiting_limit: int = 10_000, of_one_user: int = 10_000
+        self,
+        batch_limit: int = 512,
+        *,
+        waiting_limit: int = 10_000,
+        of_one_user: int = 10_000,
+        messages: type[MemoryMessages] = MemoryMessages,
     ) -> None:
         self.conversations = MemoryConversations()
-        self.messages = MemoryMessages(self.conversations)
+        self.messages = messages(self.conversations)
         self.preferences = MemoryPreferences()
         self.directory = Directory()
         for pair in ((ALICE, BOB), (BOB, CAROL), (CAROL, DAVE)):
@@ -134,20 +139,13 @@ async def running(bench: Bench) -> AsyncIterator[None]:
         task.cancel()
 
 
-class _PoisonedMessages(MemoryMessages):
+class PoisonedMessages(MemoryMessages):
     """Refuses, as a database would refuse a row, every batch with the word poison in it."""
 
     async def append(self, drafts: Sequence[Draft]) -> Sequence[Committed | None]:
         if any("poison" in draft.text for draft in drafts):
             raise RuntimeError("refused")
         return await super().append(drafts)
-
-
-def poisoned(bench: Bench) -> Bench:
-    """The same bench, before it runs: its database refuses every batch with the word poison in it."""
-    bench.messages = _PoisonedMessages(bench.conversations)
-    bench.pipeline._writer = bench.messages
-    return bench
 
 
 def code(result: Result) -> ErrorCode:

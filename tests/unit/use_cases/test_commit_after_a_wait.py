@@ -12,15 +12,15 @@ from service.domain.errors import ErrorCode, Rejected
 from service.domain.ids import ClientMessageId
 from service.domain.message import Draft
 from service.use_cases.ports import Committed
-from tests.fakes import MemoryMessages
+from tests.fakes import MemoryConversations, MemoryMessages
 from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench, code, running, seq
 
 
 class StandingMessages(MemoryMessages):
     """Commits when the test lets it."""
 
-    def __init__(self, bench: Bench) -> None:
-        super().__init__(bench.conversations)
+    def __init__(self, conversations: MemoryConversations) -> None:
+        super().__init__(conversations)
         self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
         self.may_go_on.set()
 
@@ -38,21 +38,20 @@ class Stalled:
     """A pipeline in which Alice and Bob, and Bob and Carol, write, and whose database can stand still."""
 
     def __init__(self) -> None:
-        self.bench = Bench()
-        self.messages = StandingMessages(self.bench)
-        self.bench.messages = self.messages
-        self.bench.pipeline._writer = self.messages
+        self.bench = Bench(messages=StandingMessages)
+        assert isinstance(self.bench.messages, StandingMessages)
+        self._messages = self.bench.messages
 
     async def stand_still(self) -> None:
         """A commit is under way, and does not end."""
-        self.messages.stand_still()
+        self._messages.stand_still()
         self.bench.send("under way")
-        await self.messages.begun.wait()
+        await self._messages.begun.wait()
 
     def go_on(self, *, after: float) -> None:
         """The commit ends, so many seconds later."""
         self.bench.seconds_later += after
-        self.messages.may_go_on.set()
+        self._messages.may_go_on.set()
 
 
 @pytest_asyncio.fixture

@@ -23,8 +23,8 @@ from tests.unit.use_cases.pipeline_bench import (
     CAROL,
     DAVE,
     Bench,
+    PoisonedMessages,
     code,
-    poisoned,
     running,
     seq,
 )
@@ -170,7 +170,7 @@ async def test_a_defect_in_authorization_is_answered_and_the_lane_goes_on(bench:
 
 
 async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
-    bench = poisoned(Bench())
+    bench = Bench(messages=PoisonedMessages)
     async with running(bench):
         bench.send("warm")
         await bench.until(1)
@@ -182,7 +182,7 @@ async def test_one_refused_message_does_not_fail_its_neighbours() -> None:
 
 
 async def test_a_refused_message_among_many_is_found_in_few_commits() -> None:
-    bench = poisoned(Bench())
+    bench = Bench(messages=PoisonedMessages)
     async with running(bench):
         bench.send("warm")
         await bench.until(1)

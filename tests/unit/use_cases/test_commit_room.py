@@ -6,7 +6,7 @@ import asyncio
 
 from service.domain.errors import ErrorCode, Rejection
 from service.use_cases.send_message import Sent
-from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench, code, poisoned, running, seq
+from tests.unit.use_cases.pipeline_bench import ALICE, BOB, CAROL, Bench, PoisonedMessages, code, running, seq
 
 
 async def test_what_finds_no_room_is_busy_at_once_and_leaves_the_rest_in_order() -> None:
@@ -58,7 +58,7 @@ async def test_a_lane_holds_only_so_many_and_everything_in_it_is_answered() -> N
 
 
 async def test_room_is_free_again_after_commits_that_failed() -> None:
-    broken = poisoned(Bench(waiting_limit=1))
+    broken = Bench(waiting_limit=1, messages=PoisonedMessages)
     async with running(broken):
         for number, text in enumerate(("warm", "poison", "good"), start=1):
             broken.send(text)
