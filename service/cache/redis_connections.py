@@ -40,10 +40,12 @@ class RedisConnections:
     """The shared layer of `CachedConnections`. Redis in trouble is a miss, never an error.
 
     All times are in seconds. `timeout` bounds each operation, connecting
-    included; after `failures_to_open` failures in a row none is tried for
-    `recovery`. `marker_ttl` must exceed the longest lookup of any instance
-    (its deadline and two Redis timeouts), because it is what keeps an answer
-    from before a change out.
+    included, and before it the wait for one of `max_connections`: when many
+    new pairs come at once, as after a start, those who wait longer do without
+    Redis, which is not at fault. After `failures_to_open` failures in a row
+    none is tried for `recovery`. `marker_ttl` must exceed the longest lookup of
+    any instance (its deadline and four `timeout`s), because it is what keeps
+    an answer from before a change out.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class RedisConnections:
             counts=lambda error: isinstance(error, _FAILURES),
             clock=clock,
         )
+        self._turns = asyncio.Semaphore(max_connections)
         self._failing = False
         self._unmarked: dict[Pair, float] = {}
         """Changed pairs whose mark is not known to be set, oldest first, each
@@ -157,6 +160,18 @@ class RedisConnections:
 
     async def _attempt(self, operation: str, command: Callable[[], Awaitable[_T]]) -> _T | None:
         """The command's result, or None when Redis did not do it in time."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._turns.acquire()
+        except TimeoutError:
+            SHARED_FAILURES.labels(operation, "busy").inc()
+            return None
+        try:
+            return await self._ask(operation, command)
+        finally:
+            self._turns.release()
+
+    async def _ask(self, operation: str, command: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
             with self._breaker.admitted():
                 async with asyncio.timeout(self._timeout):
