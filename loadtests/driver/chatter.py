@@ -17,6 +17,8 @@ from loadtests.driver.packets import CommandTemplate, Ids, signal_packet
 MARK_AFTER_S = 0.05
 """How long a client gathers deliveries before it marks the newest as delivered."""
 _TICK_S = 0.005
+_OPENED_TOGETHER = 50
+"""Users whose first messages come at once: each pair is new, and asked for."""
 _FOR_NOW = ("BUSY", "RATE_LIMITED")
 """Refusals of a flood: nothing is wrong with the message."""
 _SAID_BY_BROKER = "refused by the broker"
@@ -291,7 +293,7 @@ async def populate(
     marks: Marks | None = None,
     prefix: str = "user",
 ) -> Population:
-    """Connects pairs of users and opens their conversations with a first message from each.
+    """Connects pairs of users and opens their conversations with a first message from each, a few at a time.
 
     Raises `RuntimeError` when one of them cannot open its conversation.
     """
@@ -300,12 +302,13 @@ async def populate(
     for first, second in zip(chatters[::2], chatters[1::2], strict=True):
         first.meet(second)
         second.meet(first)
-    for start in range(0, len(chatters), 50):
-        await asyncio.gather(*(connect(each.link, each.user) for each in chatters[start : start + 50]))
     population = Population(chatters, ledger)
-    for each in chatters:
-        each.send()
-    if not await population.settled() or not all(each.conversation_id for each in chatters):
-        population.close()
-        raise RuntimeError(f"not every conversation opened: {ledger.answered} of {ledger.sent} answered")
+    for start in range(0, len(chatters), _OPENED_TOGETHER):
+        together = chatters[start : start + _OPENED_TOGETHER]
+        await asyncio.gather(*(connect(each.link, each.user) for each in together))
+        for each in together:
+            each.send()
+        if not await population.settled() or not all(each.conversation_id for each in together):
+            population.close()
+            raise RuntimeError(f"not every conversation opened: {ledger.answered} of {ledger.sent} answered")
     return population

@@ -137,7 +137,7 @@ class ConnectionsClient:
         deadline: float = 0.2,
         failures_to_open: int = 5,
         recovery: float = 2.0,
-        max_concurrent_calls: int = 32,
+        max_concurrent_calls: int = 64,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stub = connections_pb2_grpc.ConnectionsServiceStub(channel)
