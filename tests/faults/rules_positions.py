@@ -103,7 +103,7 @@ def _status(seq: int, positions: tuple[int, int]) -> int:
 
 
 def unread_is_exact(ledger: Ledger, facts: Facts) -> Iterator[Violation]:
-    """I8: the list counts the peer's messages behind the read position, and that one was marked."""
+    """I8: the list counts the peer's newest messages behind the read position, and that one was marked."""
     marked: dict[str, set[int]] = defaultdict(lambda: {0})
     for marking in ledger.of(Marking):
         if marking.is_read:
@@ -120,7 +120,9 @@ def unread_is_exact(ledger: Ledger, facts: Facts) -> Iterator[Violation]:
             continue
         if user not in settled:
             continue
-        unread = sum(message.seq > listed.read_seq and message.sender_id != user for message in messages)
+        # More are not looked at: docs/adr/0025.
+        counted_from = max(listed.read_seq, listed.last_seq - 1_000)
+        unread = sum(message.seq > counted_from and message.sender_id != user for message in messages)
         if listed.unread != unread:
             yield Violation("I8", f"{user} has {unread} unread messages, the list says {listed.unread}")
         if listed.read_seq not in marked[user] or listed.read_seq < confirmed[user]:
