@@ -27,7 +27,7 @@ _STEPS: Mapping[str, str] = {
 def _ends_at(step: str) -> Callable[[Arena], Awaitable[None]]:
     async def run(arena: Arena) -> None:
         """Ends at the step so many times, and lives on plainly in the end."""
-        process, times = arena.service.process, 5 if arena.short else 200
+        process, times = arena.service.process, 3 if arena.short else 200
         plain = process.program
         log = arena.folder / f"exits-{step}"
         log.touch()
