@@ -133,7 +133,7 @@ def judge(thresholds: Iterable[Threshold], entries: Entries) -> list[Verdict]:
 def acknowledged(entries: Entries) -> int:
     """Messages that are known to be durable."""
     entry = entries.get((Measure.ACKNOWLEDGED, CHAT))
-    return entry.num_requests - entry.num_failures if entry else 0
+    return _successes(entry) if entry else 0
 
 
 def with_limits(thresholds: Sequence[Threshold], changes: Iterable[str]) -> list[Threshold]:
@@ -166,4 +166,8 @@ def _value(threshold: Threshold, entries: Entries) -> float | None:
         case Statistic.FAILURE_RATIO:
             return entry.num_failures / entry.num_requests
         case Statistic.SUCCESSES:
-            return entry.num_requests - entry.num_failures
+            return _successes(entry)
+
+
+def _successes(entry: Measured) -> int:
+    return entry.num_requests - entry.num_failures

@@ -41,22 +41,20 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
     marking = asyncio.create_task(marks.run(), name="marks")
     without: list[float] = []
     beside: list[float] = []
-    floods: list[Flooded] = []
-    stored: list[int] = []
-    flooders: list[str] = []
+    floods: list[Flood] = []
     for _ in range(rounds):
         without += await _latencies(population, warm_up, measured)
         async with flooding(stack) as flood:
             beside += await _latencies(population, warm_up, measured)
-        floods.append(flood.ended())
-        flooders.append(flood.user)
-        stored.append(await count_messages_of(stack.database_url, flood.user))
+        floods.append(flood)
     # What a flooder was cut off from may still be on its way to the database.
-    checks = await books.close(population, without=flooders)
+    checks = await books.close(population, without=[flood.user for flood in floods])
+    stored = [await count_messages_of(stack.database_url, flood.user) for flood in floods]
+    outcomes = [flood.ended() for flood in floods]
     # Of each flood, how many more are stored than were accepted. Each of a pair opens the conversation with a
     # message, and one of them is not the flooder's.
-    surplus = [rows - (flooded.accepted - 1) for rows, flooded in zip(stored, floods, strict=True)]
-    flooded = together(floods)
+    surplus = [rows - (flooded.accepted - 1) for rows, flooded in zip(stored, outcomes, strict=True)]
+    flooded = together(outcomes)
     marking.cancel()
     population.close()
     figures_without, figures_beside = latency_figures(without), latency_figures(beside)
@@ -77,7 +75,7 @@ async def run(stack: BenchStack, scale: Scale) -> Run:
             "flood_undone": flooded.undone,
             "flood_not_in_postgresql": sum(max(-more, 0) for more in surplus),
             "flood_not_accepted": sum(
-                max(more - each.cut_off, 0) for more, each in zip(surplus, floods, strict=True)
+                max(more - each.cut_off, 0) for more, each in zip(surplus, outcomes, strict=True)
             ),
             "refused_untimed": flooded.refused_untimed,
         },

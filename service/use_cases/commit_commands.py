@@ -53,8 +53,8 @@ class _Waiting(Generic[Work, Ticket]):
     work: Work
     conversation: Conversation
     ticket: Ticket
-    since: float
-    """When it was authorized, by the clock."""
+    since: float = 0.0
+    """When a message was authorized, by the clock."""
 
 
 class CommitCommands(Generic[Ticket]):
@@ -181,7 +181,7 @@ class CommitCommands(Generic[Ticket]):
             self._shedding.enter(command.user_id)
             self._messages.add(_Waiting(draft, decision, ticket, self._clock()))
         else:
-            self._marks.add(_Waiting(command.mark, decision, ticket, self._clock()))
+            self._marks.add(_Waiting(command.mark, decision, ticket))
 
     async def _commit_messages(self, batch: Sequence[_Waiting[Draft, Ticket]]) -> None:
         """One commit for the batch."""

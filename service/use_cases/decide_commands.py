@@ -8,7 +8,7 @@ from uuid import UUID
 
 from service.domain.conversation import Conversation
 from service.domain.errors import Rejected, Rejection
-from service.domain.ids import UserId
+from service.domain.ids import ConversationId, UserId
 from service.domain.message import Draft
 from service.domain.preferences import Preferences
 from service.use_cases.authorize import NOT_CONNECTED, Authorize
@@ -54,7 +54,7 @@ class DecideCommands:
             return None
         if isinstance(command, SendCommand):
             decision = self._authorize.known(command.user_id, command.target)
-            # Whoever resends what was accepted before a revocation gets the original result.
+            # Not yet a refusal: see `_connected_or_original`.
             return None if decision is NOT_CONNECTED else decision
         return self._authorize.known_participation(command.user_id, command.conversation_id)
 
@@ -86,31 +86,39 @@ class DecideCommands:
         return await self._authorize.participation(command.user_id, command.conversation_id)
 
     async def _decide_send(self, command: SendCommand) -> Conversation | Sent:
-        try:
-            return await self._authorize.decide(command.user_id, command.target)
-        except Rejected as error:
-            if error.rejection != NOT_CONNECTED:
-                raise
-            conversation = await self._authorize.addressed(command.user_id, command.target)
-            if conversation is None:
-                raise
-            # The same message may be in the commit that is under way.
-            await self._messages_settled()
-            original = await self._original(drafted(command, conversation, self._now_ns()), conversation)
-            if original is None:
-                raise
-            return original
+        return await self._connected_or_original(
+            command.user_id, command.target, lambda: self._original_of(command)
+        )
 
     async def _decide_waiting(self, draft: Draft, conversation: Conversation) -> Conversation | Sent:
+        return await self._connected_or_original(
+            draft.sender_id, conversation.id, lambda: self._original(draft, conversation)
+        )
+
+    async def _connected_or_original(
+        self,
+        sender: UserId,
+        target: ConversationId | str,
+        original: Callable[[], Awaitable[Sent | None]],
+    ) -> Conversation | Sent:
+        """Who resends what was accepted before a revocation gets the original result."""
         try:
-            return await self._authorize.decide(draft.sender_id, conversation.id)
+            return await self._authorize.decide(sender, target)
         except Rejected as error:
             if error.rejection != NOT_CONNECTED:
                 raise
-            original = await self._original(draft, conversation)
-            if original is None:
+            accepted = await original()
+            if accepted is None:
                 raise
-            return original
+            return accepted
+
+    async def _original_of(self, command: SendCommand) -> Sent | None:
+        conversation = await self._authorize.addressed(command.user_id, command.target)
+        if conversation is None:
+            return None
+        # The same message may be in the commit that is under way.
+        await self._messages_settled()
+        return await self._original(drafted(command, conversation, self._now_ns()), conversation)
 
     async def _original(self, draft: Draft, conversation: Conversation) -> Sent | None:
         """What became of the same message when it was sent before; it may have been accepted then."""

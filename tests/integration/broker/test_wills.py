@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from devstack.mosquitto import JwtOptions, MosquittoServer
@@ -36,6 +38,20 @@ async def observers(enter: Enter, broker: MosquittoServer) -> list[RawClient]:
     return [service, phone, bob]
 
 
+async def assert_nobody_heard_of_it(
+    enter: Enter, kind: type[RawClient], everybody: Sequence[RawClient]
+) -> None:
+    """What comes first to each of `observers` is from after the will."""
+    service, _phone, _bob = everybody
+    # The broker has dealt with the old connection, and its will, before it accepts this one.
+    alice = await enter("alice", kind=kind)
+    await alice.publish(OWN_COMMAND, b"after the will")
+    await service.publish("chat/v1/users/alice/events/x", b"after the will")
+    await service.publish("chat/v1/users/bob/events/x", b"after the will")
+    for observer in everybody:
+        assert (await observer.receive()).payload == b"after the will"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_will_to_an_own_command_is_sent(
     enter: Enter, broker: MosquittoServer, kind: type[RawClient]
@@ -60,16 +76,10 @@ async def test_a_delayed_will_is_sent(enter: Enter, broker: MosquittoServer) -> 
 async def test_a_will_elsewhere_is_never_sent(
     enter: Enter, broker: MosquittoServer, kind: type[RawClient], topic: str
 ) -> None:
-    service, phone, bob = await observers(enter, broker)
+    everybody = await observers(enter, broker)
     alice = await enter("alice", kind=kind, will=Will(topic=topic, payload=b"forged"))
     await alice.abort()
-    # The broker has dealt with the old connection, and its will, before it accepts this one.
-    alice = await enter("alice", kind=kind)
-    await alice.publish(OWN_COMMAND, b"after the will")
-    await service.publish("chat/v1/users/alice/events/x", b"after the will")
-    await service.publish("chat/v1/users/bob/events/x", b"after the will")
-    for observer in (service, phone, bob):
-        assert (await observer.receive()).payload == b"after the will"
+    await assert_nobody_heard_of_it(enter, kind, everybody)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,19 +87,14 @@ async def test_a_will_elsewhere_is_never_sent(
 async def test_the_will_of_who_is_refused_is_never_sent(
     enter: Enter, broker: MosquittoServer, kind: type[RawClient], username: str
 ) -> None:
-    service, phone, bob = await observers(enter, broker)
+    everybody = await observers(enter, broker)
     for topic in (*FOREIGN_TOPICS, OWN_COMMAND):
         will = Will(topic=topic, payload=b"forged")
         login = Login(client_id="alice:web", password="no token", username=username, will=will)
         async with kind.open(broker.mqtt_port) as client:
             assert await client.connect(login) == kind.refused
             await client.abort()
-    alice = await enter("alice", kind=kind)
-    await alice.publish(OWN_COMMAND, b"after the will")
-    await service.publish("chat/v1/users/alice/events/x", b"after the will")
-    await service.publish("chat/v1/users/bob/events/x", b"after the will")
-    for observer in (service, phone, bob):
-        assert (await observer.receive()).payload == b"after the will"
+    await assert_nobody_heard_of_it(enter, kind, everybody)
 
 
 @pytest.mark.parametrize("kind", KINDS)

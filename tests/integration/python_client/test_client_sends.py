@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,18 +16,22 @@ from tests.integration.python_client.conftest import MakeOptions, take
 from tests.integration.python_client.responder import Answered, Dropped, Refused, Responder
 
 User = Callable[[str], str]
+Way = Mapping[str, Any]
 
 
-@pytest.mark.parametrize("transport", ["tcp", "websockets"])
+@pytest.fixture(params=["tcp", "websockets"])
+def way(request: pytest.FixtureRequest, mosquitto_server: MosquittoServer) -> Way:
+    """The options of each transport."""
+    port = mosquitto_server.mqtt_port if request.param == "tcp" else mosquitto_server.websocket_port
+    return {"transport": request.param, "port": port}
+
+
 async def test_a_message_is_acknowledged_and_reaches_the_other_user(
-    transport: Literal["tcp", "websockets"],
-    mosquitto_server: MosquittoServer,
+    way: Way,
     options: MakeOptions,
     responder: Responder,
     user: User,
 ) -> None:
-    port = mosquitto_server.mqtt_port if transport == "tcp" else mosquitto_server.websocket_port
-    way = {"transport": transport, "port": port}
     async with (
         MessagingClient(options(user("alice"), **way)) as alice,
         MessagingClient(options(user("bob"), **way)) as bob,
@@ -42,10 +46,8 @@ async def test_a_message_is_acknowledged_and_reaches_the_other_user(
     assert (received.message_id, received.text, received.seq) == (sent.message_id, sent.text, 1)
 
 
-@pytest.mark.parametrize("transport", ["tcp", "websockets"])
 async def test_small_packets_do_not_wait_for_each_other(
-    transport: Literal["tcp", "websockets"],
-    mosquitto_server: MosquittoServer,
+    way: Way,
     options: MakeOptions,
     user: User,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,8 +60,7 @@ async def test_small_packets_do_not_wait_for_each_other(
         return opened[-1]
 
     monkeypatch.setattr(socket, "create_connection", create_connection)
-    port = mosquitto_server.mqtt_port if transport == "tcp" else mosquitto_server.websocket_port
-    async with MessagingClient(options(user("alice"), transport=transport, port=port)) as alice:
+    async with MessagingClient(options(user("alice"), **way)) as alice:
         await alice.wait_connected()
         assert [each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in opened] == [1]
 

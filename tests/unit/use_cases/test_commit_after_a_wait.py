@@ -48,6 +48,11 @@ class Stalled:
         self.bench.send("under way")
         await self._messages.begun.wait()
 
+    async def disconnect(self) -> None:
+        """Alice and Bob are connected no longer."""
+        self.bench.directory.verdicts[frozenset((ALICE, BOB))] = False
+        await self.bench.directory.forget(ALICE, BOB)
+
     def go_on(self, *, after: float) -> None:
         """The commit ends, so many seconds later."""
         self.bench.seconds_later += after
@@ -70,8 +75,7 @@ async def test_a_connection_that_ended_meanwhile_stops_them(stalled: Stalled) ->
     key = ClientMessageId(uuid4())
     bench.send("too late", key=key)
     bench.send("of others", sender=BOB, target=CAROL)
-    bench.directory.verdicts[frozenset((ALICE, BOB))] = False
-    await bench.directory.forget(ALICE, BOB)
+    await stalled.disconnect()
     stalled.go_on(after=2)
     results = await bench.until(5)
     assert code(results["too late"]) is ErrorCode.NOT_CONNECTED
@@ -119,8 +123,7 @@ async def test_the_same_message_sent_again_keeps_its_result(stalled: Stalled) ->
     await bench.until(3)
     await stalled.stand_still()
     bench.send("again", key=key, text="text")
-    bench.directory.verdicts[frozenset((ALICE, BOB))] = False
-    await bench.directory.forget(ALICE, BOB)
+    await stalled.disconnect()
     stalled.go_on(after=2)
     results = await bench.until(5)
     assert results["again"] == results["first"]
