@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import mqtt5
 
-from bridge.connection import Connection, ConnectOptions, ProtocolError, Refused, reason_name
+from bridge.connection import Connection, ConnectOptions, Pong, ProtocolError, Refused, reason_name
 
 _SUBSCRIBE_ID = 1
 """No other packet of ours carries an id: publications here are at QoS 0."""
 _STAMP = "backlog"
 """User property by which the broker's plugin marks a command now and then, to hear when it has come in."""
 _LONGEST_STAMP = 47
+_PINGS_A_WINDOW = 32
+"""So often, while a receive maximum of PUBACKs is written, the broker is asked whether it has read them."""
 
 
 # Not frozen, as all that is made once for every command: that would cost three times as much.
@@ -50,6 +52,9 @@ class Session(Connection):
     A stamp of the broker's plugin is said back on `backlog_topic` as soon as it is read: so the
     plugin knows how much waits for this session, and refuses what is too much. A broker may let
     more go than the receive maximum; what is beyond it waits, too, and its stamp with it.
+
+    A broker reads in order, and Mosquitto 2.0 one packet of a link at a time, however many wait. So every
+    few PUBACKs a ping follows them: its answer says that they are read (see `is_ahead`).
     """
 
     def __init__(self, options: ConnectOptions, *, backlog_topic: str) -> None:
@@ -62,7 +67,17 @@ class Session(Connection):
         """PUBACKs of all links."""
         self._held_stamps: deque[tuple[int, str]] = deque()
         """Those that came beyond the receive maximum, each with the number of PUBACKs that it waits for."""
-        self.handlers |= {mqtt5.PublishPacket: self._on_publish, mqtt5.SubAckPacket: self._on_suback}
+        self._most_unread = max(1, options.receive_maximum // 2)
+        self._ping_every = max(1, options.receive_maximum // _PINGS_A_WINDOW)
+        self._pings: deque[int] = deque()
+        """For each ping without an answer, the number of PUBACKs before it."""
+        self._pinged = self._read = 0
+        """PUBACKs before the newest ping, and before the newest that was answered."""
+        self.handlers |= {
+            mqtt5.PublishPacket: self._on_publish,
+            mqtt5.SubAckPacket: self._on_suback,
+            mqtt5.PingRespPacket: self._on_pong,
+        }
 
     @property
     def unacknowledged(self) -> int:
@@ -70,9 +85,23 @@ class Session(Connection):
         return len(self._unacknowledged)
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether the broker has yet to read so many PUBACKs that nothing else should be put before them.
+
+        They fill the receive maximum as commands do that wait for their PUBACK: half of it is for them.
+        """
+        return self._acknowledged - self._read > self._most_unread
+
+    @property
     def is_idle(self) -> bool:
         """Whether every delivery is acknowledged, and that is written."""
         return not (self._unacknowledged or self.out)
+
+    def ping(self) -> None:
+        """See `Connection.ping`."""
+        super().ping()
+        self._pinged = self._acknowledged
+        self._pings.append(self._pinged)
 
     def link_lost(self) -> None:
         """See `Connection.link_lost`.
@@ -83,6 +112,8 @@ class Session(Connection):
         self._link += 1
         self._unacknowledged.clear()
         self._held_stamps.clear()
+        self._pings.clear()
+        self._pinged = self._read = self._acknowledged
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Queues one SUBSCRIBE at QoS 1 for all filters; `Subscribed` or `Refused` follows.
@@ -130,6 +161,8 @@ class Session(Connection):
             assert packet_id is not None
             self.out.append(mqtt5.PubAckPacket(packet_id).write())
             self._acknowledged += 1
+        if self._acknowledged - self._pinged >= self._ping_every:
+            self.ping()
         held = self._held_stamps
         while held and held[0][0] <= self._acknowledged:
             self._say_back(held.popleft()[1])
@@ -169,6 +202,12 @@ class Session(Connection):
 
     def _say_back(self, stamp: str) -> None:
         self.publish(self._backlog_topic, stamp.encode())
+
+    def _on_pong(self, _packet: mqtt5.PingRespPacket) -> Pong:
+        if not self._pings:
+            raise ProtocolError("PINGRESP for no PINGREQ")
+        self._read = self._pings.popleft()
+        return Pong()
 
     def _on_suback(self, packet: mqtt5.SubAckPacket) -> object:
         if packet.packet_id != _SUBSCRIBE_ID:

@@ -61,3 +61,28 @@ async def test_who_is_slow_to_acknowledge_is_not_given_ever_more(
         async with asyncio.timeout(DEADLINE_S):
             while await alice.publish(SEND):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_broker_that_has_pubacks_to_read_is_told_nothing_else_before(
+    run_bridge: RunBridge, mosquitto_server: MosquittoServer, token: MintToken
+) -> None:
+    """Each event sets off further commands: Mosquitto 2.0 would take them, and leave the PUBACKs unread."""
+    window = 6
+    async with (
+        run_bridge(receive_maximum=window) as bridge,
+        Mqtt5Client.open(mosquitto_server.mqtt_port) as alice,
+    ):
+        assert await alice.connect(Login(client_id="alice:web", password=token("alice"))) == 0
+        await alice.subscribe("chat/v1/users/alice/events/+")
+        taken = []
+        for _ in range(window // 2 + 1):
+            assert await alice.publish(SEND) == 0
+            taken.append(await bridge.take())
+        for delivery in taken:
+            bridge.session.acknowledge(delivery)
+        assert bridge.session.is_ahead
+        bridge.tell("alice", b"held")
+        assert bridge.publishers[0].out
+        message = await alice.receive()
+        assert message.payload == b"held"
+        assert not bridge.session.is_ahead

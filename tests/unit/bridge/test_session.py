@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.connection import Connected, ProtocolError, Refused
+from bridge.connection import Connected, ConnectOptions, Pong, ProtocolError, Refused
 from bridge.session import Delivery, Session, Subscribed
 from tests.unit.bridge.wire import (
     BACKLOG_TOPIC,
@@ -253,3 +253,64 @@ def test_a_stamp_that_was_held_is_forgotten_with_its_link() -> None:
     (again,) = deliveries(session, command(1, duplicate=True))
     session.acknowledge(again)
     assert said_back(session) == []
+
+
+PONG = mqtt5.PingRespPacket().write()
+
+
+def acknowledge(session: Session, count: int) -> None:
+    """So many commands come and are done."""
+    for number in range(1, count + 1):
+        for delivery in deliveries(session, command(number)):
+            session.acknowledge(delivery)
+
+
+def pings(session: Session) -> int:
+    return sum(isinstance(packet, mqtt5.PingReqPacket) for packet in packets(session.data_to_send()))
+
+
+def test_a_ping_follows_every_few_pubacks() -> None:
+    session = connected_session()
+    acknowledge(session, 7)
+    kinds = [type(packet) for packet in packets(session.data_to_send())]
+    three, ping = [mqtt5.PubAckPacket] * 3, mqtt5.PingReqPacket
+    assert kinds == [*three, ping, *three, ping, mqtt5.PubAckPacket]
+
+
+def test_half_a_window_of_pubacks_may_be_unread() -> None:
+    session = connected_session()
+    acknowledge(session, OPTIONS.receive_maximum // 2)
+    assert not session.is_ahead
+    acknowledge(session, 1)
+    assert session.is_ahead
+    assert session.receive(PONG) == [Pong()]
+    assert not session.is_ahead
+
+
+@given(st.integers(1, 65_535), st.lists(st.integers(1, 100), max_size=20))
+def test_a_broker_that_has_answered_every_ping_is_never_behind(window: int, batches: list[int]) -> None:
+    options = ConnectOptions(client_id="a", receive_maximum=window, session_expiry_s=60)
+    session = Session(options, backlog_topic=BACKLOG_TOPIC)
+    link_up(session)
+    for count in batches:
+        acknowledge(session, count)
+        session.receive(PONG * pings(session))
+        assert not session.is_ahead
+
+
+def test_pubacks_of_a_lost_link_are_not_waited_for() -> None:
+    session = connected_session()
+    acknowledge(session, OPTIONS.receive_maximum)
+    session.link_lost()
+    link_up(session)
+    assert not session.is_ahead
+    acknowledge(session, OPTIONS.receive_maximum // 2 + 1)
+    assert session.is_ahead
+
+
+def test_an_answer_to_no_ping_is_a_protocol_error() -> None:
+    session = connected_session()
+    session.ping()
+    session.receive(PONG)
+    with pytest.raises(ProtocolError):
+        session.receive(PONG)
