@@ -49,6 +49,8 @@ class Publisher(Connection):
         """Of what is in flight; the others' follow it."""
         self._backlog: deque[_Publication] = deque()
         self._window = _MAX_PACKET_ID
+        self.may_wait = True
+        """Whether nothing is lost by not writing what is queued: its commands are not acknowledged before."""
         self.handlers[mqtt5.PubAckPacket] = self._on_puback
 
     @property
@@ -76,6 +78,16 @@ class Publisher(Connection):
         else:
             self._write(topic, payload, qos, message_expiry_s, correlation_data, on_behalf_of)
         return True
+
+    def ping(self) -> None:
+        """See `Connection.ping`."""
+        super().ping()
+        self.may_wait = False
+
+    def data_to_send(self) -> bytes:
+        """See `Connection.data_to_send`."""
+        self.may_wait = True
+        return super().data_to_send()
 
     def link_lost(self) -> None:
         """See `Connection.link_lost`."""
@@ -127,6 +139,8 @@ class Publisher(Connection):
             self._in_flight.append(
                 on_behalf_of or _Publication(topic, payload, qos, message_expiry_s, correlation_data, None)
             )
+            if on_behalf_of is None:
+                self.may_wait = False
         packet = mqtt5.PublishPacket(
             topic,
             payload,

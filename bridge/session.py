@@ -54,7 +54,7 @@ class Session(Connection):
     more go than the receive maximum; what is beyond it waits, too, and its stamp with it.
 
     A broker reads in order, and Mosquitto 2.0 one packet of a link at a time, however many wait. So every
-    few PUBACKs a ping follows them: its answer says that they are read (see `is_ahead`).
+    few PUBACKs a ping follows them: its answer says that they have been read (see `is_ahead`).
     """
 
     def __init__(self, options: ConnectOptions, *, backlog_topic: str) -> None:
@@ -71,8 +71,8 @@ class Session(Connection):
         self._ping_every = max(1, options.receive_maximum // _PINGS_A_WINDOW)
         self._pings: deque[int] = deque()
         """For each ping without an answer, the number of PUBACKs before it."""
-        self._pinged = self._read = 0
-        """PUBACKs before the newest ping, and before the newest that was answered."""
+        self._read = 0
+        """PUBACKs before the newest ping that was answered."""
         self.handlers |= {
             mqtt5.PublishPacket: self._on_publish,
             mqtt5.SubAckPacket: self._on_suback,
@@ -86,7 +86,7 @@ class Session(Connection):
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the broker has yet to read so many PUBACKs that nothing else should be put before them.
+        """Whether the broker has yet to read so many PUBACKs that messages should wait for them.
 
         They fill the receive maximum as commands do that wait for their PUBACK: half of it is for them.
         """
@@ -100,8 +100,7 @@ class Session(Connection):
     def ping(self) -> None:
         """See `Connection.ping`."""
         super().ping()
-        self._pinged = self._acknowledged
-        self._pings.append(self._pinged)
+        self._pings.append(self._acknowledged)
 
     def link_lost(self) -> None:
         """See `Connection.link_lost`.
@@ -113,7 +112,7 @@ class Session(Connection):
         self._unacknowledged.clear()
         self._held_stamps.clear()
         self._pings.clear()
-        self._pinged = self._read = self._acknowledged
+        self._read = self._acknowledged
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Queues one SUBSCRIBE at QoS 1 for all filters; `Subscribed` or `Refused` follows.
@@ -161,7 +160,8 @@ class Session(Connection):
             assert packet_id is not None
             self.out.append(mqtt5.PubAckPacket(packet_id).write())
             self._acknowledged += 1
-        if self._acknowledged - self._pinged >= self._ping_every:
+        pinged = self._pings[-1] if self._pings else self._read
+        if self._acknowledged - pinged >= self._ping_every:
             self.ping()
         held = self._held_stamps
         while held and held[0][0] <= self._acknowledged:

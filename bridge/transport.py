@@ -117,11 +117,11 @@ class BrokerLinks:
         """Writes what is queued, one write a link; within a read, at its end."""
         if self._reading:
             return
-        # Publications leave before the PUBACKs that may follow from them. But each sets off further commands
-        # of who reads it: more than the broker reads PUBACKs of, they would fill its queue.
-        is_held = self._session.is_ahead
+        # Each message lets a user write on: who reads PUBACKs more slowly would fall ever further behind.
+        is_ahead = self._session.is_ahead
+        # Publications leave before the PUBACKs that may follow from them.
         for connection in self._ready:
-            if is_held and connection is not self._session:
+            if is_ahead and isinstance(connection, Publisher) and connection.may_wait:
                 continue
             if connection.out and connection in self._sockets:
                 self._sockets[connection].write(connection.data_to_send())

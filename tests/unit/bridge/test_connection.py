@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.connection import Connected, Connection, ConnectOptions, Pong, ProtocolError, Refused
-from tests.unit.bridge.wire import OPTIONS, PUBLISHER_OPTIONS, link_up, packets
+from tests.unit.bridge.wire import OPTIONS, PONG, PUBLISHER_OPTIONS, link_up, packets
 
 
 def connecting(options: ConnectOptions = OPTIONS) -> Connection:
@@ -62,13 +62,13 @@ def test_a_ping_is_answered() -> None:
     link_up(connection)
     connection.ping()
     assert connection.data_to_send() == mqtt5.PingReqPacket().write()
-    assert connection.receive(mqtt5.PingRespPacket().write()) == [Pong()]
+    assert connection.receive(PONG) == [Pong()]
 
 
 @given(cuts=st.lists(st.integers(min_value=1, max_value=9), max_size=40))
 def test_packets_are_found_however_the_socket_slices_them(cuts: list[int]) -> None:
     connection = connecting()
-    stream = mqtt5.ConnAckPacket(session_present=True).write() + 6 * mqtt5.PingRespPacket().write()
+    stream = mqtt5.ConnAckPacket(session_present=True).write() + 6 * PONG
     found: list[object] = []
     for cut in cuts:
         found += connection.receive(stream[:cut])

@@ -250,3 +250,16 @@ def test_a_publisher_takes_no_commands() -> None:
     publisher, _ = connected_publisher()
     with pytest.raises(ProtocolError):
         publisher.receive(command(1))
+
+
+def test_what_comes_again_with_its_command_may_wait_and_nothing_else() -> None:
+    publisher, _ = connected_publisher()
+    publisher.publish("a", b"message", on_behalf_of=delivery())
+    publisher.publish("a", b"answer", qos=0)
+    assert publisher.may_wait
+    publisher.publish("a", b"dead letter")
+    assert not publisher.may_wait
+    publisher.data_to_send()
+    assert publisher.may_wait
+    publisher.ping()
+    assert not publisher.may_wait

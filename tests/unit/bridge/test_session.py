@@ -12,6 +12,7 @@ from bridge.session import Delivery, Session, Subscribed
 from tests.unit.bridge.wire import (
     BACKLOG_TOPIC,
     OPTIONS,
+    PONG,
     command,
     connected_session,
     deliveries,
@@ -253,9 +254,6 @@ def test_a_stamp_that_was_held_is_forgotten_with_its_link() -> None:
     (again,) = deliveries(session, command(1, duplicate=True))
     session.acknowledge(again)
     assert said_back(session) == []
-
-
-PONG = mqtt5.PingRespPacket().write()
 
 
 def acknowledge(session: Session, count: int) -> None:

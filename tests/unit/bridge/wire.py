@@ -12,6 +12,7 @@ OPTIONS = ConnectOptions(
     client_id="messaging-service:bridge", receive_maximum=100, session_expiry_s=60, keep_alive_s=10
 )
 BACKLOG_TOPIC = "chat/v1/service/backlog"
+PONG = mqtt5.PingRespPacket().write()
 PUBLISHER_OPTIONS = ConnectOptions(client_id="messaging-service:bridge.0")
 
 
